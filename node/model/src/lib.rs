@@ -1,0 +1,10 @@
+//! Vocabulary and replicated state of the cluster: what every ATM must agree on, and the rules by which they do.
+//!
+//! Pure: no clock, socket, task, file or source of randomness. Time is an argument ([`Instant`]).
+
+pub mod conf;
+pub mod connections;
+pub mod ids;
+mod time;
+
+pub use time::Instant;
