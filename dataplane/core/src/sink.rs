@@ -1,0 +1,17 @@
+//! Where the core's output goes.
+
+use model::connections::ConnectionKey;
+use model::ids::ServerId;
+
+/// Takes what the core emits. Implemented by the engine (packet port and replicator) and by tests (vectors).
+pub trait Sink {
+    /// Sends one finished frame (checksums complete, no segmentation left), given in two parts that are
+    /// sent back to back: headers built by the core, and the payload borrowed from the received frame.
+    fn transmit(&mut self, head: &[u8], body: &[u8]);
+
+    /// Asks for a new connection to be replicated. `false`: the replicator has no room, the packet is refused.
+    fn open(&mut self, key: ConnectionKey, server: ServerId) -> bool;
+
+    /// Asks for the end of a connection to be replicated. `false`: no room; the core asks again later.
+    fn close(&mut self, key: ConnectionKey) -> bool;
+}

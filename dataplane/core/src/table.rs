@@ -1,0 +1,82 @@
+//! What the replicated state says, compiled for the packet path. Swapped whole between two batches.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use model::conf::{ForwardingMethod, Protocol, Replication, Scheduler};
+use model::ids::{ServerId, VirtualServiceId};
+
+use crate::MacAddr;
+
+/// The interface a forwarder works on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Our Ethernet address.
+    pub mac: MacAddr,
+    /// Our own address: source of ARP requests and of the outer tunnel header.
+    pub address: Ipv4Addr,
+    /// Length of the connected network's prefix, 0..=32.
+    pub prefix_len: u8,
+    /// MTU in bytes (IP packet, without the Ethernet header).
+    pub mtu: u16,
+}
+
+/// Bounds of one forwarder; all are counts of entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections waiting for their record to be committed, each holding at most one frame.
+    pub pending_max: usize,
+    /// Connections in all states (`NumConnections`).
+    pub connections_max: usize,
+}
+
+/// One version of the forwarding table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ForwardingTable {
+    /// Raft index of the state it was compiled from: tables are installed in this order.
+    pub applied_index: u64,
+    /// Addresses this ATM speaks for when it holds the lease.
+    pub vips: Vec<Ipv4Addr>,
+    /// Virtual services; also those no longer configured while connections live on them (they have no `share`).
+    pub services: Vec<VirtualService>,
+    /// Servers; also those no longer configured while connections live on them.
+    pub servers: Vec<Real>,
+    /// `NumConnections`.
+    pub connections_max: usize,
+    /// Idle time after which an established connection is closed (`ConnectionTimeout`).
+    pub connection_timeout: Duration,
+    /// Interval of the gratuitous ARP after the burst at a takeover (`SendArpDelay`).
+    pub send_arp_delay: Duration,
+}
+
+/// VIP, protocol and port, and who serves it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VirtualService {
+    /// Its number in the replicated records.
+    pub id: VirtualServiceId,
+    /// The VIP.
+    pub vip: Ipv4Addr,
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// Port.
+    pub port: u16,
+    /// How new connections are shared out.
+    pub scheduler: Scheduler,
+    /// When a first packet may leave.
+    pub replication: Replication,
+    /// Healthy servers that take new connections, with their weights (0 takes none), in configuration order.
+    pub share: Vec<(ServerId, u16)>,
+}
+
+/// A real server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Real {
+    /// Its number in the replicated records.
+    pub id: ServerId,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Where frames to it go on our interface: itself when it is on the connected network, else the router towards it.
+    pub next_hop: Ipv4Addr,
+    /// How packets reach it.
+    pub method: ForwardingMethod,
+}
