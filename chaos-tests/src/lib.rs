@@ -1,1 +1,3 @@
-//! placeholder
+//! Everything that tests the cluster as a whole: a lab of network namespaces, faults, observers, workloads, checkers.
+
+pub mod lab;

@@ -1,1 +1,251 @@
-fn main(){}
+//! `lab`: hosts as network namespaces on one machine, the project's binaries in them, faults.
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, ExitStatus};
+
+use chaos_tests::lab::{
+    self, Fault, Lab, LabError, PortKind, Privileges, RECORD_FILE, Record, available,
+    enter_user_namespace, join_user_namespace, left_out,
+};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+fn main() -> ExitCode {
+    let command = Arguments::parse().command;
+    match settle_privileges(&command).and_then(|()| run(command)) {
+        Ok(code) => code,
+        Err(error) => fail(&error),
+    }
+}
+
+/// A cluster on one machine: each host is a network namespace.
+#[derive(Parser)]
+#[command(name = "lab", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Build the hosts and start atmd in them; the lab stays until `lab down`.
+    Up(Up),
+    /// Run a command in a host; exits as the command does.
+    Exec {
+        #[command(flatten)]
+        at: At,
+        /// atm1…, serv1…, client.
+        host: String,
+        /// The command and its arguments.
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+    /// Break something on a host, or mend it.
+    Fault {
+        #[command(flatten)]
+        at: At,
+        #[arg(value_enum)]
+        fault: Fault,
+        /// atm1…, serv1…, client.
+        host: String,
+    },
+    /// Show hosts, links and processes.
+    Status {
+        #[command(flatten)]
+        at: At,
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
+    /// End the lab.
+    Down {
+        #[command(flatten)]
+        at: At,
+        /// Instead: end every lab whose owner died without doing so.
+        #[arg(long, conflicts_with = "dir")]
+        all_stale: bool,
+    },
+}
+
+#[derive(Args)]
+struct Up {
+    #[command(flatten)]
+    at: At,
+    /// The clusterserver.conf to run; names in it become hosts of the lab.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["atms", "servers"])]
+    conf: Option<PathBuf>,
+    /// Number of ATMs, 1 to 7.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    atms: usize,
+    /// Number of servers, 1 to 64.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    servers: usize,
+    /// How atmd reads and writes frames.
+    #[arg(long, value_enum, default_value_t = PortKind::Ring)]
+    port: PortKind,
+    /// Only the hosts, no atmd.
+    #[arg(long)]
+    no_daemons: bool,
+}
+
+#[derive(Args)]
+struct At {
+    /// Directory of the lab: its record, files and logs.
+    #[arg(long, value_name = "DIR", default_value = "lab-run")]
+    dir: PathBuf,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+/// Gets this process to where it may touch the lab; without root that is a user namespace, by re-executing itself.
+fn settle_privileges(command: &Action) -> Result<(), LabError> {
+    if available()? != Privileges::NeedsUserNamespace {
+        return Ok(());
+    }
+    let args: Vec<OsString> = env::args_os().skip(1).collect();
+    let at = match command {
+        Action::Up(_) => None,
+        Action::Down {
+            all_stale: true, ..
+        } => return Ok(()),
+        Action::Exec { at, .. }
+        | Action::Fault { at, .. }
+        | Action::Status { at, .. }
+        | Action::Down { at, .. } => Some(at),
+    };
+    let error = match at {
+        None => {
+            eprintln!(
+                "lab: not root, so in a user namespace; left out: {}",
+                left_out().join("; ")
+            );
+            enter_user_namespace(&args)
+        }
+        Some(at) => {
+            let record = Record::read(&at.dir.join(RECORD_FILE))?;
+            match record.anchor.filter(|a| a.is_alive()) {
+                Some(anchor) => join_user_namespace(anchor.pid, &args),
+                None => return Err(LabError::NoLab { dir: record.dir }),
+            }
+        }
+    };
+    Err(LabError::Io {
+        what: "enter a user namespace".to_owned(),
+        source: error,
+    })
+}
+
+fn run(command: Action) -> Result<ExitCode, LabError> {
+    match command {
+        Action::Up(up) => self::up(up),
+        Action::Exec { at, host, command } => exec(&at.dir, &host, &command),
+        Action::Fault { at, fault, host } => {
+            Lab::open(&at.dir)?.fault(fault, &host)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Action::Status { at, output } => status(&Lab::open(&at.dir)?, output),
+        Action::Down {
+            all_stale: true, ..
+        } => {
+            for prefix in lab::end_stale_labs() {
+                println!("ended {prefix}");
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Action::Down {
+            at,
+            all_stale: false,
+        } => {
+            Lab::open(&at.dir)?.down();
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn up(up: Up) -> Result<ExitCode, LabError> {
+    let mut builder = Lab::builder()
+        .client()
+        .atms(up.atms)
+        .servers(up.servers)
+        .port(up.port)
+        .dir(&up.at.dir)
+        .persistent();
+    if let Some(file) = up.conf {
+        let text = std::fs::read_to_string(&file).map_err(|source| LabError::Io {
+            what: format!("read {}", file.display()),
+            source,
+        })?;
+        builder = builder.conf_named(file.display().to_string(), text);
+    }
+    if up.no_daemons {
+        builder = builder.without_daemons();
+    }
+    let lab = builder.start()?;
+    status(&lab, Output::Table)?;
+    let dir = if up.at.dir == Path::new("lab-run") {
+        String::new()
+    } else {
+        format!(" --dir {}", up.at.dir.display())
+    };
+    println!("\nnext:");
+    if !up.no_daemons {
+        println!("  lab exec{dir} atm1 -- atmctl status");
+        println!("  lab fault{dir} kill atm1");
+    }
+    println!("  lab exec{dir} client -- ip addr");
+    println!("  lab status{dir}\n  lab down{dir}");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn exec(dir: &Path, host: &str, argv: &[String]) -> Result<ExitCode, LabError> {
+    let lab = Lab::open(dir)?;
+    let mut command: Command = lab.host(host)?.foreground(argv);
+    let status: ExitStatus = command.status().map_err(|source| LabError::Io {
+        what: format!("run {}", argv[0]),
+        source,
+    })?;
+    // As a shell reports a command that a signal ended.
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|s| 128 + s))
+        .unwrap_or(1);
+    Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
+}
+
+fn status(lab: &Lab, output: Output) -> Result<ExitCode, LabError> {
+    let status = lab.status()?;
+    let text = match output {
+        Output::Json => serde_json::to_string_pretty(&status).map_err(|e| LabError::Io {
+            what: "write the status".to_owned(),
+            source: e.into(),
+        })?,
+        Output::Table => status.to_string(),
+    };
+    // A reader that has seen enough (`| head`) is no failure.
+    let _ = writeln!(io::stdout(), "{}", text.trim_end());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn fail(error: &LabError) -> ExitCode {
+    if let LabError::Unavailable(reason) = error {
+        eprintln!("skipped: no namespaces: {reason}");
+    } else {
+        eprint!("error: {error}");
+        let mut cause = std::error::Error::source(error);
+        // A transparent layer repeats its cause; only what adds something is shown.
+        while let Some(inner) = cause {
+            if !error.to_string().contains(&inner.to_string()) {
+                eprint!(": {inner}");
+            }
+            cause = inner.source();
+        }
+        eprintln!();
+    }
+    ExitCode::from(error.exit_code())
+}

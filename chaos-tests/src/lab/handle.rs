@@ -1,0 +1,503 @@
+//! A lab that is up: its hosts, the processes in them, its end.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::builder::Builder;
+use super::error::LabError;
+use super::netns;
+use super::process::{Condition, Identity, Signal};
+use super::record::{HostRecord, ProcessRecord, RECORD_FILE, Record};
+use super::spawn::{ATMD, Janitor, Mode, Spawner, command_in, with_log};
+use super::teardown::{end, wait_for_death};
+
+/// Longest run of a command given to [`Host::exec`], in seconds: a test that hangs shall say so.
+pub const EXEC_SECONDS_MAX: u64 = 120;
+
+/// Processes recorded per lab: every host of the largest lab with two of them.
+pub const PROCESSES_MAX: usize = 256;
+
+/// A lab. Dropped by its owner it ends, unless it is persistent.
+pub struct Lab {
+    record: Mutex<Record>,
+    children: Mutex<Vec<Child>>,
+    /// `Some` in the process that built the lab.
+    owned: Option<Owned>,
+}
+
+/// What only the owner of a lab has.
+pub(crate) struct Owned {
+    pub(crate) spawner: Spawner,
+    pub(crate) janitor: Option<Janitor>,
+}
+
+impl Lab {
+    /// Begins a lab with three ATMs and three servers.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// The lab whose record is in `dir`, built by another process.
+    ///
+    /// # Errors
+    /// [`LabError::NoLab`] if there is none or it is down; [`LabError::Record`] if the record is damaged.
+    pub fn open(dir: &Path) -> Result<Self, LabError> {
+        let dir =
+            std::path::absolute(dir).map_err(LabError::io(format!("use {}", dir.display())))?;
+        let record = Record::read(&dir.join(RECORD_FILE))?;
+        if !record.is_up() {
+            return Err(LabError::NoLab { dir });
+        }
+        Ok(Self {
+            record: Mutex::new(record),
+            children: Mutex::default(),
+            owned: None,
+        })
+    }
+
+    pub(crate) fn new(record: Record, owned: Owned) -> Self {
+        Self {
+            record: Mutex::new(record),
+            children: Mutex::default(),
+            owned: Some(owned),
+        }
+    }
+
+    /// A copy of what is recorded.
+    #[must_use]
+    pub fn record(&self) -> Record {
+        lock(&self.record).clone()
+    }
+
+    /// Its directory.
+    #[must_use]
+    pub fn dir(&self) -> PathBuf {
+        lock(&self.record).dir.clone()
+    }
+
+    /// Begins the names of its namespaces.
+    #[must_use]
+    pub fn prefix(&self) -> String {
+        lock(&self.record).prefix.clone()
+    }
+
+    /// Addresses of the virtual hosts.
+    #[must_use]
+    pub fn vips(&self) -> Vec<Ipv4Addr> {
+        lock(&self.record).vips.clone()
+    }
+
+    /// The host called `name`.
+    ///
+    /// # Errors
+    /// [`LabError::NoHost`].
+    pub fn host(&self, name: &str) -> Result<Host<'_>, LabError> {
+        let record = lock(&self.record).host(name)?.clone();
+        Ok(Host { lab: self, record })
+    }
+
+    /// All hosts, in the order ATMs, servers, client.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<Host<'_>> {
+        self.record()
+            .hosts
+            .into_iter()
+            .map(|record| Host { lab: self, record })
+            .collect()
+    }
+
+    /// Runs `work` on a thread inside `host`'s network namespace; sockets it opens stay there.
+    ///
+    /// # Errors
+    /// [`LabError::NoHost`], or the namespace cannot be entered.
+    pub fn in_netns<T: Send>(
+        &self,
+        host: &str,
+        work: impl FnOnce() -> T + Send,
+    ) -> Result<T, LabError> {
+        netns::in_namespace(&self.host(host)?.record.namespace, work)
+    }
+
+    /// Starts `argv` in `host` as the process `name`, logging to `<dir>/<host>/<name>.log`.
+    ///
+    /// # Errors
+    /// [`LabError::AlreadyRunning`], [`LabError::BadName`], [`LabError::TooManyProcesses`], [`LabError::NoHost`], or it cannot
+    /// be started.
+    pub fn spawn(
+        &self,
+        host: &str,
+        name: &str,
+        argv: &[String],
+        env: &[(String, String)],
+    ) -> Result<ProcessRecord, LabError> {
+        check_process_name(name)?;
+        self.reap();
+        let lock_file = self.lock_record()?;
+        let mut record = self.reread()?;
+        let namespace = record.host(host)?.namespace.clone();
+        if let Ok(old) = record.process(host, name)
+            && old.identity.is_alive()
+        {
+            return Err(LabError::AlreadyRunning {
+                host: host.to_owned(),
+                process: name.to_owned(),
+                pid: old.identity.pid,
+            });
+        }
+        record
+            .processes
+            .retain(|p| p.host != host || p.name != name);
+        if record.processes.len() >= PROCESSES_MAX {
+            return Err(LabError::TooManyProcesses(PROCESSES_MAX));
+        }
+
+        let mode = if self.owned.is_some() && !record.persistent {
+            Mode::Bound
+        } else {
+            Mode::Detached
+        };
+        let mut command = command_in(&record, &namespace, argv, env, mode);
+        let cannot = || LabError::io(format!("start {name} on {host}"));
+        with_log(&mut command, &record.log(host, name)).map_err(cannot())?;
+        let child = match &self.owned {
+            Some(owned) => owned.spawner.spawn(command),
+            None => command.spawn(),
+        }
+        .map_err(cannot())?;
+        let identity =
+            Identity::of(child.id()).ok_or_else(|| cannot()(io::ErrorKind::NotFound.into()))?;
+        lock(&self.children).push(child);
+
+        let process = ProcessRecord {
+            host: host.to_owned(),
+            name: name.to_owned(),
+            identity,
+            argv: argv.to_vec(),
+            env: env.to_vec(),
+        };
+        record.processes.push(process.clone());
+        record.save()?;
+        *lock(&self.record) = record;
+        drop(lock_file);
+        Ok(process)
+    }
+
+    /// Sends `signal` to the process `name` of `host`.
+    ///
+    /// # Errors
+    /// [`LabError::NoHost`], [`LabError::NoProcess`], [`LabError::NotRunning`].
+    pub fn signal(&self, host: &str, name: &str, signal: Signal) -> Result<(), LabError> {
+        self.reap();
+        let record = self.reread()?;
+        let identity = record.process(host, name)?.identity;
+        if identity.signal(signal) {
+            return Ok(());
+        }
+        Err(LabError::NotRunning {
+            host: host.to_owned(),
+            process: name.to_owned(),
+            pid: identity.pid,
+        })
+    }
+
+    /// `kill -9` of the process `name` of `host`; it is gone when this returns.
+    ///
+    /// # Errors
+    /// [`LabError::NoHost`], [`LabError::NoProcess`], [`LabError::NotRunning`].
+    pub fn kill(&self, host: &str, name: &str) -> Result<(), LabError> {
+        self.signal(host, name, Signal::KILL)?;
+        let identity = self.record().process(host, name)?.identity;
+        wait_for_death(&[identity], &mut || self.reap());
+        Ok(())
+    }
+
+    /// Starts the process `name` of `host` again as it was started before, killing it first if it runs.
+    ///
+    /// # Errors
+    /// Those of [`Self::kill`] and [`Self::spawn`], except that it need not run.
+    pub fn restart(&self, host: &str, name: &str) -> Result<ProcessRecord, LabError> {
+        match self.kill(host, name) {
+            Ok(()) | Err(LabError::NotRunning { .. }) => {}
+            Err(other) => return Err(other),
+        }
+        let old = self.record().process(host, name)?.clone();
+        self.spawn(host, name, &old.argv, &old.env)
+    }
+
+    /// What the process `name` of `host` is doing.
+    ///
+    /// # Errors
+    /// [`LabError::NoHost`], [`LabError::NoProcess`].
+    pub fn condition(&self, host: &str, name: &str) -> Result<Condition, LabError> {
+        self.reap();
+        Ok(self.reread()?.process(host, name)?.identity.condition())
+    }
+
+    /// Ends the lab whoever built it, and whether or not it is persistent.
+    pub fn down(mut self) {
+        self.end();
+    }
+
+    /// Makes the lab outlive this process.
+    pub(crate) fn persist(&mut self, anchor: Option<Identity>) -> Result<(), LabError> {
+        let _lock_file = self.lock_record()?;
+        let mut record = self.reread()?;
+        record.persistent = true;
+        record.anchor = anchor;
+        record.save()?;
+        *lock(&self.record) = record;
+        if let Some(owned) = self.owned.take()
+            && let Some(janitor) = owned.janitor
+        {
+            janitor.dismiss();
+        }
+        Ok(())
+    }
+
+    pub(crate) fn set_namespace_inodes(&self, inodes: Vec<u64>) -> Result<(), LabError> {
+        let _lock_file = self.lock_record()?;
+        let mut record = self.reread()?;
+        record.namespace_inodes = inodes;
+        record.save()?;
+        *lock(&self.record) = record;
+        Ok(())
+    }
+
+    /// Collects children that have ended.
+    pub(crate) fn reap(&self) {
+        lock(&self.children).retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+    }
+
+    /// Other processes (`lab fault --dir`) may start processes in the same lab: the record is read again under a lock.
+    fn lock_record(&self) -> Result<File, LabError> {
+        let path = self.dir().join("lab.lock");
+        let cannot = || LabError::io(format!("lock {}", path.display()));
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .map_err(cannot())?;
+        file.lock().map_err(cannot())?;
+        Ok(file)
+    }
+
+    fn reread(&self) -> Result<Record, LabError> {
+        let fresh = Record::read(&self.dir().join(RECORD_FILE))?;
+        *lock(&self.record) = fresh.clone();
+        Ok(fresh)
+    }
+
+    fn end(&mut self) {
+        let record = self.reread().unwrap_or_else(|_| self.record());
+        end(&record, || self.reap());
+        if let Some(janitor) = self.owned.take().and_then(|owned| owned.janitor) {
+            janitor.finish();
+        }
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if self.owned.is_none() {
+            return;
+        }
+        if std::thread::panicking() {
+            let dir = self.dir();
+            // The logs are what one wants to see after a failed test.
+            eprintln!("lab: logs are kept in {}", dir.display());
+            let mut record = lock(&self.record);
+            record.dir_is_temporary = false;
+            let _ = record.save();
+        }
+        self.end();
+    }
+}
+
+/// One host of a lab.
+#[derive(Clone)]
+pub struct Host<'a> {
+    lab: &'a Lab,
+    record: HostRecord,
+}
+
+impl Host<'_> {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.record.name
+    }
+
+    /// Its network namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.record.namespace
+    }
+
+    /// Address of `eth0`.
+    #[must_use]
+    pub fn address(&self) -> Ipv4Addr {
+        self.record.address
+    }
+
+    /// MAC of `eth0`.
+    #[must_use]
+    pub fn mac(&self) -> [u8; 6] {
+        self.record.mac
+    }
+
+    /// Whether it is listed in the ATM pool.
+    #[must_use]
+    pub fn is_atm(&self) -> bool {
+        self.record.atm
+    }
+
+    /// Whether it is listed under Servers.
+    #[must_use]
+    pub fn is_server(&self) -> bool {
+        self.record.server
+    }
+
+    /// Directory of its files and logs.
+    #[must_use]
+    pub fn dir(&self) -> PathBuf {
+        self.lab.dir().join(&self.record.name)
+    }
+
+    /// Runs a command to its end, at most [`EXEC_SECONDS_MAX`], and returns its outputs and status.
+    ///
+    /// # Errors
+    /// [`LabError::ExecTimeout`], or it cannot be started.
+    pub fn exec<S: AsRef<str>>(
+        &self,
+        argv: impl IntoIterator<Item = S>,
+    ) -> Result<Output, LabError> {
+        let argv: Vec<String> = argv.into_iter().map(|s| s.as_ref().to_owned()).collect();
+        let line = argv.join(" ");
+        let cannot = || LabError::io(format!("run {line} on {}", self.name()));
+        let child = command_in(
+            &self.lab.record(),
+            self.namespace(),
+            &argv,
+            &[],
+            Mode::BoundForeground,
+        )
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(cannot())?;
+        let identity = Identity::of(child.id());
+        let (done, finished) = mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            let watchdog = scope.spawn(move || {
+                let late = finished.recv_timeout(Duration::from_secs(EXEC_SECONDS_MAX))
+                    == Err(RecvTimeoutError::Timeout);
+                if late && let Some(identity) = identity {
+                    identity.signal(Signal::KILL);
+                }
+                late
+            });
+            let output = child.wait_with_output().map_err(cannot());
+            drop(done);
+            if watchdog.join().unwrap_or(false) {
+                return Err(LabError::ExecTimeout {
+                    host: self.name().to_owned(),
+                    command: line.clone(),
+                    seconds: EXEC_SECONDS_MAX,
+                });
+            }
+            output
+        })
+    }
+
+    /// A command that runs `argv` here with the caller's terminal and without a time limit.
+    #[must_use]
+    pub fn foreground(&self, argv: &[String]) -> Command {
+        command_in(
+            &self.lab.record(),
+            self.namespace(),
+            argv,
+            &[],
+            Mode::Foreground,
+        )
+    }
+
+    /// Starts a process; see [`Lab::spawn`].
+    ///
+    /// # Errors
+    /// Those of [`Lab::spawn`].
+    pub fn spawn<S: AsRef<str>>(
+        &self,
+        name: &str,
+        argv: impl IntoIterator<Item = S>,
+        env: &[(String, String)],
+    ) -> Result<ProcessRecord, LabError> {
+        let argv: Vec<String> = argv.into_iter().map(|s| s.as_ref().to_owned()).collect();
+        self.lab.spawn(self.name(), name, &argv, env)
+    }
+
+    /// Sends `signal` to its atmd.
+    ///
+    /// # Errors
+    /// [`LabError::NoProcess`], [`LabError::NotRunning`].
+    pub fn signal(&self, signal: Signal) -> Result<(), LabError> {
+        self.lab.signal(self.name(), ATMD, signal)
+    }
+
+    /// Runs `work` on a thread inside its network namespace; see [`Lab::in_netns`].
+    ///
+    /// # Errors
+    /// The namespace cannot be entered.
+    pub fn in_netns<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, LabError> {
+        netns::in_namespace(self.namespace(), work)
+    }
+
+    /// Log of its process `name`.
+    #[must_use]
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.lab.record().log(self.name(), name)
+    }
+}
+
+impl Record {
+    /// Log of the process `name` of `host`.
+    #[must_use]
+    pub fn log(&self, host: &str, name: &str) -> PathBuf {
+        self.host_dir(host).join(format!("{name}.log"))
+    }
+}
+
+/// The last lines of a file, for an error message.
+pub(crate) fn tail(path: &Path) -> String {
+    /// As many lines as one screen takes beside everything else.
+    const LINES_MAX: usize = 10;
+    let text = fs::read(path)
+        .map(|b| String::from_utf8_lossy(&b).into_owned())
+        .unwrap_or_default();
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(LINES_MAX)..].join("\n")
+}
+
+fn check_process_name(name: &str) -> Result<(), LabError> {
+    let fits = (1..=32).contains(&name.len());
+    if fits
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    {
+        return Ok(());
+    }
+    Err(LabError::BadName(name.to_owned()))
+}
+
+/// A poisoned lock still guards plain data that every writer replaces whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,50 @@
+//! The lab: hosts as network namespaces on one bridge, real binaries in them, and faults.
+//!
+//! ```no_run
+//! use chaos_tests::lab::{Fault, Lab};
+//! # fn main() -> Result<(), chaos_tests::lab::LabError> {
+//! let lab = Lab::builder().atms(3).servers(3).client().start()?;
+//! lab.fault(Fault::Cut, "atm1")?;
+//! let output = lab.host("client")?.exec(["ip", "addr"])?;
+//! # Ok(()) }
+//! ```
+//!
+//! Invariant: what a lab makes carries its prefix or stands in its record, and ends with its owner: at drop, by its
+//! janitor when the owner is killed, at the latest when the next lab starts. Only labs of `lab up` persist. Nothing else
+//! on the machine is touched.
+
+mod builder;
+mod configuration;
+mod default_conf;
+mod error;
+mod fault;
+mod handle;
+mod netns;
+mod network;
+mod plan;
+mod privileges;
+mod process;
+mod record;
+mod spawn;
+mod status;
+mod teardown;
+mod testing;
+
+pub use builder::Builder;
+pub use configuration::read_configuration;
+pub use default_conf::{ATMS_MAX, LINES_PORT, SERVERS_MAX, default_configuration};
+pub use error::{LabError, PlanError};
+pub use fault::Fault;
+pub use handle::{EXEC_SECONDS_MAX, Host, Lab, PROCESSES_MAX};
+pub use netns::in_namespace;
+pub use network::{Link, OBSERVER_INTERFACE, bridge_port, format_mac};
+pub use plan::{ADMIN_PORT, HostPlan, PEER_PORT, PREFIX_LENGTH, Plan, atmd_toml};
+pub use privileges::{
+    Privileges, Unavailable, available, enter_user_namespace, join_user_namespace, left_out,
+};
+pub use process::{Condition, Identity, Signal};
+pub use record::{HostRecord, PortKind, ProcessRecord, RECORD_FILE, REGISTRY, Record, registered};
+pub use spawn::{ATMD, program};
+pub use status::{HostStatus, ProcessStatus, Status};
+pub use teardown::end_stale_labs;
+pub use testing::ready;

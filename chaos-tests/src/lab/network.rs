@@ -1,0 +1,277 @@
+//! Namespaces, links, the bridge and its filters: texts for `ip -batch`, `nft -f -` and `bridge`, and running them.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::Stdio;
+
+use super::error::LabError;
+use super::plan::PREFIX_LENGTH;
+use super::privileges::tool;
+use super::record::{HostRecord, Record};
+
+/// The client's second interface, fed with a copy of every ARP and IP frame an ATM sends.
+pub const OBSERVER_INTERFACE: &str = "obs0";
+
+/// Builds all namespaces and links of `record`.
+pub(crate) fn build(record: &Record) -> Result<(), LabError> {
+    let switch = record.switch();
+    ip_batch(None, &creation(record))?;
+    ip_batch(Some(&switch), &switch_settings(record))?;
+    for host in &record.hosts {
+        ip_batch(Some(&host.namespace), &host_settings(host))?;
+    }
+    if let Some(client) = client(record) {
+        nft(&client.namespace, SILENT_OBSERVER)?;
+        nft(&switch, &mirror(record))?;
+    }
+    Ok(())
+}
+
+/// Removes the namespaces; links and filters go with them. Missing ones are no error.
+pub(crate) fn destroy(record: &Record) {
+    for namespace in record.namespaces() {
+        let _ = tool("ip")
+            .args(["netns", "del", &namespace])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+    }
+}
+
+/// Name of the bridge port of a host.
+#[must_use]
+pub fn bridge_port(host: &str) -> String {
+    format!("p-{host}")
+}
+
+fn client(record: &Record) -> Option<&HostRecord> {
+    record.hosts.iter().find(|h| h.written.is_none())
+}
+
+fn creation(record: &Record) -> String {
+    let switch = record.switch();
+    let mut batch = String::new();
+    for namespace in record.namespaces() {
+        let _ = writeln!(batch, "netns add {namespace}");
+    }
+    let _ = writeln!(
+        batch,
+        "link add br0 netns {switch} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"
+    );
+    for host in &record.hosts {
+        let _ = writeln!(
+            batch,
+            "link add {port} netns {switch} type veth peer name eth0 netns {namespace} address {mac}",
+            port = bridge_port(&host.name),
+            namespace = host.namespace,
+            mac = format_mac(host.mac),
+        );
+    }
+    if let Some(client) = client(record) {
+        let _ = writeln!(
+            batch,
+            "link add p-obs netns {switch} type veth peer name {OBSERVER_INTERFACE} netns {}",
+            client.namespace
+        );
+    }
+    batch
+}
+
+fn switch_settings(record: &Record) -> String {
+    // A switch has no address of its own, so none is generated for its ports: they stay silent.
+    let mut batch = String::from("link set br0 addrgenmode none\nlink set br0 up\n");
+    for host in &record.hosts {
+        let port = bridge_port(&host.name);
+        let _ = writeln!(
+            batch,
+            "link set {port} addrgenmode none\nlink set {port} master br0 up"
+        );
+    }
+    if client(record).is_some() {
+        batch += "link set p-obs addrgenmode none\nlink set p-obs up\n";
+    }
+    batch
+}
+
+fn host_settings(host: &HostRecord) -> String {
+    let mut batch = format!(
+        "link set lo up\naddr add {}/{PREFIX_LENGTH} dev eth0\nlink set eth0 up\n",
+        host.address
+    );
+    if host.written.is_none() {
+        let _ = writeln!(
+            batch,
+            "link set {OBSERVER_INTERFACE} addrgenmode none\nlink set {OBSERVER_INTERFACE} arp off up"
+        );
+    }
+    batch
+}
+
+/// The client's own stack must not act on the copies; packet sockets see frames before this hook.
+const SILENT_OBSERVER: &str = "
+table netdev observer {
+ chain in {
+  type filter hook ingress device \"obs0\" priority 0; policy drop;
+ }
+}
+";
+
+/// Copies what ATMs send to the observer. The hook runs before the bridge, so frames of a cut port are copied as well.
+fn mirror(record: &Record) -> String {
+    let mut text = String::from("\ntable netdev mirror {\n");
+    for host in record.hosts.iter().filter(|h| h.atm) {
+        let _ = write!(
+            text,
+            " chain {name} {{\n  type filter hook ingress device \"{port}\" priority -500; policy accept;\n  \
+             ether type {{ arp, ip }} dup to \"p-obs\"\n }}\n",
+            name = host.name,
+            port = bridge_port(&host.name),
+        );
+    }
+    text += "}\n";
+    text
+}
+
+/// Stops every frame between `host` and the other ATMs, in both directions.
+pub(crate) fn cut_from_peers(record: &Record, host: &HostRecord) -> Result<(), LabError> {
+    let peers: Vec<_> = record
+        .hosts
+        .iter()
+        .filter(|h| h.atm && h.name != host.name)
+        .map(|h| format!("\"{}\"", bridge_port(&h.name)))
+        .collect();
+    let table = peer_table(&host.name);
+    // Declared, deleted and declared again: the text gives the same result whether or not the table was there.
+    let mut text =
+        format!("table bridge {table}\ndelete table bridge {table}\ntable bridge {table} {{\n");
+    text += " chain forward {\n  type filter hook forward priority 0; policy accept;\n";
+    if !peers.is_empty() {
+        let (own, peers) = (bridge_port(&host.name), peers.join(", "));
+        let _ = writeln!(text, "  iifname \"{own}\" oifname {{ {peers} }} drop");
+        let _ = writeln!(text, "  iifname {{ {peers} }} oifname \"{own}\" drop");
+    }
+    text += " }\n}\n";
+    nft(&record.switch(), &text)
+}
+
+/// Undoes [`cut_from_peers`]; no error if nothing was cut.
+pub(crate) fn join_peers(record: &Record, host: &HostRecord) -> Result<(), LabError> {
+    let table = peer_table(&host.name);
+    nft(
+        &record.switch(),
+        &format!("table bridge {table}\ndelete table bridge {table}\n"),
+    )
+}
+
+/// Silences (`true`) or revives the bridge port of `host`; its carrier stays.
+pub(crate) fn set_port_cut(record: &Record, host: &HostRecord, cut: bool) -> Result<(), LabError> {
+    // BR_STATE_DISABLED and BR_STATE_FORWARDING of linux/if_bridge.h.
+    let state = if cut { "0" } else { "3" };
+    in_namespace(
+        &record.switch(),
+        "bridge",
+        &[
+            "link",
+            "set",
+            "dev",
+            &bridge_port(&host.name),
+            "state",
+            state,
+        ],
+    )
+    .map(drop)
+}
+
+/// How a host is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Link {
+    /// To everybody.
+    Up,
+    /// To nobody.
+    Cut,
+    /// To everybody but the other ATMs.
+    CutPeers,
+}
+
+/// How every host of `record` is connected, in the record's order.
+pub(crate) fn links(record: &Record) -> Result<Vec<Link>, LabError> {
+    let switch = record.switch();
+    let ports = in_namespace(&switch, "bridge", &["-json", "link"])?;
+    let ports: serde_json::Value = serde_json::from_str(&ports).unwrap_or_default();
+    let tables = in_namespace(&switch, "nft", &["list", "tables"])?;
+    let state = |port: &str| {
+        ports.as_array()?.iter().find(|p| p["ifname"] == port)?["state"]
+            .as_str()
+            .map(ToOwned::to_owned)
+    };
+    Ok(record
+        .hosts
+        .iter()
+        .map(|host| {
+            let table = format!("table bridge {}", peer_table(&host.name));
+            if state(&bridge_port(&host.name)).as_deref() != Some("forwarding") {
+                Link::Cut
+            } else if tables.lines().any(|line| line.trim() == table) {
+                Link::CutPeers
+            } else {
+                Link::Up
+            }
+        })
+        .collect())
+}
+
+fn peer_table(host: &str) -> String {
+    format!("cut_{host}")
+}
+
+/// Six bytes as `02:00:0a:01:00:01`.
+#[must_use]
+pub fn format_mac(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+fn ip_batch(namespace: Option<&str>, batch: &str) -> Result<(), LabError> {
+    let mut args = Vec::new();
+    if let Some(namespace) = namespace {
+        args.extend(["-n", namespace]);
+    }
+    args.extend(["-batch", "-"]);
+    run("ip", &args, batch).map(drop)
+}
+
+fn nft(namespace: &str, text: &str) -> Result<(), LabError> {
+    run("ip", &["netns", "exec", namespace, "nft", "-f", "-"], text).map(drop)
+}
+
+fn in_namespace(namespace: &str, program: &str, args: &[&str]) -> Result<String, LabError> {
+    let mut all = vec!["netns", "exec", namespace, program];
+    all.extend(args);
+    run("ip", &all, "")
+}
+
+fn run(program: &str, args: &[&str], input: &str) -> Result<String, LabError> {
+    let command = format!("{program} {}", args.join(" "));
+    let cannot_run = || LabError::io(format!("run `{command}`"));
+    let mut child = tool(program)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(cannot_run())?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A command that gave up early closes its input; its exit status tells the story.
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    let output = child.wait_with_output().map_err(cannot_run())?;
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    } else {
+        Err(LabError::Command {
+            command,
+            status: output.status.to_string(),
+            stderr: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        })
+    }
+}
