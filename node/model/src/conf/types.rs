@@ -1,8 +1,11 @@
 //! A checked configuration. Names of hosts are kept as written; their addresses belong to a version, not to the file.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
+
+use super::bounds;
 
 /// A whole configuration that passed every check.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,9 +28,53 @@ pub struct Config {
     pub virtual_hosts: Vec<VirtualHost>,
 }
 
+impl Config {
+    /// The names that need an address before the configuration can be used. A virtual host with `Address` lines needs
+    /// none.
+    #[must_use]
+    pub fn host_names(&self) -> BTreeSet<&str> {
+        let atms = self.atm_pool.atms.iter().map(|atm| &atm.host);
+        let servers = self.servers.iter().map(|server| &server.host);
+        let virtual_hosts = self
+            .virtual_hosts
+            .iter()
+            .filter(|host| host.addresses.is_empty())
+            .map(|host| &host.host);
+        atms.chain(servers)
+            .chain(virtual_hosts)
+            .filter_map(Host::name)
+            .collect()
+    }
+}
+
 /// Number of leading one bits of an IPv4 netmask, 0..=32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PrefixLength(pub u8);
+
+impl PrefixLength {
+    /// The mask with that many leading one bits.
+    #[must_use]
+    pub const fn mask(self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(
+            match u32::MAX.checked_shl(32u32.saturating_sub(self.0 as u32)) {
+                Some(bits) => bits,
+                None => 0,
+            },
+        )
+    }
+
+    /// The network an address is in.
+    #[must_use]
+    pub const fn network(self, address: Ipv4Addr) -> Ipv4Addr {
+        Ipv4Addr::from_bits(address.to_bits() & self.mask().to_bits())
+    }
+}
+
+impl fmt::Display for PrefixLength {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.mask().fmt(f)
+    }
+}
 
 /// A host as written: an address, or a name that is resolved once by the ATM that proposes the version.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,6 +83,17 @@ pub enum Host {
     Address(IpAddr),
     /// A DNS name, in lower case, at most 253 bytes.
     Name(String),
+}
+
+impl Host {
+    /// The name, unless it is an address.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Address(_) => None,
+            Self::Name(name) => Some(name),
+        }
+    }
 }
 
 impl fmt::Display for Host {
@@ -70,12 +128,28 @@ pub struct UserCheck {
 }
 
 /// Transport protocol of a service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub enum Protocol {
     /// TCP.
     Tcp,
     /// UDP.
     Udp,
+}
+
+impl Protocol {
+    /// Each with its word in the file.
+    pub const NAMES: [(&'static str, Self); 2] = [("tcp", Self::Tcp), ("udp", Self::Udp)];
+
+    /// Its word in the file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
 }
 
 /// How a service is checked.
@@ -89,6 +163,39 @@ pub enum Agent {
     None,
     /// A `UserCheck` by its name, or one of the programs known by name (`smtpAgent`, …).
     User(String),
+}
+
+impl Agent {
+    /// Programs that need no `UserCheck`: they come with the ATM, under the original's names.
+    pub const KNOWN_PROGRAMS: [&'static str; 8] = [
+        "smtpAgent",
+        "popAgent",
+        "imapAgent",
+        "ftpAgent",
+        "httpAgent",
+        "nntpAgent",
+        "dnsAgent",
+        "ldapAgent",
+    ];
+
+    /// The built-in agent of that name, in whatever case.
+    #[must_use]
+    pub fn built_in(name: &str) -> Option<Self> {
+        [Self::Http, Self::Connect, Self::None]
+            .into_iter()
+            .find(|agent| agent.name().eq_ignore_ascii_case(name))
+    }
+
+    /// The agent's name in the file.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Http => "http",
+            Self::Connect => "connect",
+            Self::None => "none",
+            Self::User(name) => name,
+        }
+    }
 }
 
 /// How new connections are shared out.
@@ -105,6 +212,27 @@ pub enum Scheduler {
     Sh,
 }
 
+impl Scheduler {
+    /// Each with its word in the file.
+    pub const NAMES: [(&'static str, Self); 4] = [
+        ("wrr", Self::Wrr),
+        ("wlc", Self::Wlc),
+        ("maglev", Self::Maglev),
+        ("sh", Self::Sh),
+    ];
+
+    /// Its word in the file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Wrr => "wrr",
+            Self::Wlc => "wlc",
+            Self::Maglev => "maglev",
+            Self::Sh => "sh",
+        }
+    }
+}
+
 /// When a connection's first packet may leave.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Replication {
@@ -115,6 +243,25 @@ pub enum Replication {
     Async,
     /// At once; no record.
     None,
+}
+
+impl Replication {
+    /// Each with its word in the file.
+    pub const NAMES: [(&'static str, Self); 3] = [
+        ("quorum", Self::Quorum),
+        ("async", Self::Async),
+        ("none", Self::None),
+    ];
+
+    /// Its word in the file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Quorum => "quorum",
+            Self::Async => "async",
+            Self::None => "none",
+        }
+    }
 }
 
 /// `Service <name> tcp:<port>|udp:<port> <agent> [sticky] [key=value …]`.
@@ -141,7 +288,9 @@ pub struct Service {
 }
 
 /// How packets reach a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub enum ForwardingMethod {
     /// MAC rewrite.
     Direct,
@@ -149,6 +298,25 @@ pub enum ForwardingMethod {
     Tunnel,
     /// Destination NAT.
     Nat,
+}
+
+impl ForwardingMethod {
+    /// Each with its word in the file.
+    pub const NAMES: [(&'static str, Self); 3] = [
+        ("direct", Self::Direct),
+        ("tunnel", Self::Tunnel),
+        ("nat", Self::Nat),
+    ];
+
+    /// Its word in the file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Tunnel => "tunnel",
+            Self::Nat => "nat",
+        }
+    }
 }
 
 /// `Server <name> <host> direct|tunnel|nat [noping]`.
@@ -199,6 +367,21 @@ pub struct ServerPool {
     pub check_port_timeout: Duration,
 }
 
+impl ServerPool {
+    /// A pool without servers, and with the defaults.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            servers: Vec::new(),
+            check_server_frequency: bounds::CHECK_FREQUENCY_DEFAULT,
+            check_server_timeout: bounds::CHECK_TIMEOUT_DEFAULT,
+            check_port_frequency: bounds::CHECK_FREQUENCY_DEFAULT,
+            check_port_timeout: bounds::CHECK_TIMEOUT_DEFAULT,
+        }
+    }
+}
+
 /// `AddAtm <host> [witness]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddAtm {
@@ -231,6 +414,24 @@ pub struct AtmPool {
     pub connection_timeout: Duration,
 }
 
+impl AtmPool {
+    /// A pool without ATMs, and with the defaults.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            atms: Vec::new(),
+            send_arp_delay: bounds::SEND_ARP_DELAY_DEFAULT,
+            heartbeat_delay: bounds::HEARTBEAT_DELAY_DEFAULT,
+            max_lost_heartbeats: bounds::MAX_LOST_HEARTBEATS_DEFAULT,
+            num_connections: bounds::NUM_CONNECTIONS_DEFAULT,
+            num_servers: bounds::NUM_SERVERS_DEFAULT,
+            num_services: bounds::NUM_SERVICES_DEFAULT,
+            connection_timeout: bounds::CONNECTION_TIMEOUT_DEFAULT,
+        }
+    }
+}
+
 /// `VirtualHost` … `EndVirtualHost`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VirtualHost {
@@ -242,4 +443,13 @@ pub struct VirtualHost {
     pub atm_pool: String,
     /// `AddServerPool`: names of the server pools.
     pub server_pools: Vec<String>,
+}
+
+impl VirtualHost {
+    /// Its virtual addresses: the `Address` lines, or else the host itself.
+    pub fn virtual_addresses(&self) -> impl Iterator<Item = Host> {
+        let host = self.addresses.is_empty().then(|| self.host.clone());
+        host.into_iter()
+            .chain(self.addresses.iter().copied().map(Host::Address))
+    }
 }

@@ -1,0 +1,288 @@
+//! Names that refer to other parts of the file, and parts that nothing refers to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::diagnostic::{Code, Finding, suggest};
+use super::places::Subject;
+use super::types::{Agent, Config, ForwardingMethod};
+
+type Report<'r> = dyn FnMut(Finding<Subject>) + 'r;
+
+/// Reports every reference without its target and every part without its use.
+pub(super) fn check(config: &Config, report: &mut Report<'_>) {
+    let names = Names {
+        agents: config
+            .user_checks
+            .iter()
+            .map(|agent| agent.name.as_str())
+            .collect(),
+        services: config
+            .services
+            .iter()
+            .map(|service| service.name.as_str())
+            .collect(),
+        servers: config
+            .servers
+            .iter()
+            .map(|server| server.name.as_str())
+            .collect(),
+        pools: config
+            .server_pools
+            .iter()
+            .map(|pool| pool.name.as_str())
+            .collect(),
+    };
+    agents(config, &names, report);
+    server_pools(config, &names, report);
+    virtual_hosts(config, &names, report);
+    nat(config, report);
+    sizes(config, report);
+}
+
+struct Names<'c> {
+    agents: BTreeSet<&'c str>,
+    services: BTreeSet<&'c str>,
+    servers: BTreeSet<&'c str>,
+    pools: BTreeSet<&'c str>,
+}
+
+fn agents(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {
+    let mut used = BTreeSet::new();
+    for (i, service) in config.services.iter().enumerate() {
+        let Agent::User(name) = &service.agent else {
+            continue;
+        };
+        used.insert(name.as_str());
+        if names.agents.contains(name.as_str()) || Agent::KNOWN_PROGRAMS.contains(&name.as_str()) {
+            continue;
+        }
+        let built_in = ["http", "connect", "none"];
+        let known = names
+            .agents
+            .iter()
+            .copied()
+            .chain(built_in)
+            .chain(Agent::KNOWN_PROGRAMS);
+        report(
+            Finding::error(
+                Code::UnknownAgent,
+                Subject::ServiceAgent(i),
+                format!("no agent is named `{name}`"),
+            )
+            .help(format!(
+                "add `UserCheck {name}` with the path of the program, or use http, connect or none"
+            ))
+            .did_you_mean(suggest(name, known)),
+        );
+    }
+    for (i, agent) in config.user_checks.iter().enumerate() {
+        if !used.contains(agent.name.as_str()) {
+            report(
+                Finding::warning(
+                    Code::AgentNotUsed,
+                    Subject::UserCheck(i),
+                    format!("no service uses the agent `{}`", agent.name),
+                )
+                .help("name it as the third argument of a `Service` line"),
+            );
+        }
+    }
+}
+
+fn server_pools(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {
+    let mut offered = BTreeSet::new();
+    let mut added = BTreeSet::new();
+    for (p, pool) in config.server_pools.iter().enumerate() {
+        if pool.servers.is_empty() {
+            report(
+                Finding::warning(
+                    Code::EmptyPool,
+                    Subject::ServerPool(p),
+                    format!("the pool `{}` has no servers", pool.name),
+                )
+                .help("add `AddServer <server> <service>/<weight>`"),
+            );
+        }
+        for (s, server) in pool.servers.iter().enumerate() {
+            added.insert(server.server.as_str());
+            if !names.servers.contains(server.server.as_str()) {
+                let message = format!("no server is named `{}`", server.server);
+                report(
+                    Finding::error(Code::UnknownServer, Subject::AddServer(p, s), message)
+                        .help("declare it with a `Server` line in the `Servers` block")
+                        .did_you_mean(suggest(&server.server, names.servers.iter().copied())),
+                );
+            }
+            for (o, offer) in server.offers.iter().enumerate() {
+                offered.insert(offer.service.as_str());
+                if !names.services.contains(offer.service.as_str()) {
+                    let message = format!("no service is named `{}`", offer.service);
+                    report(
+                        Finding::error(Code::UnknownService, Subject::Offer(p, s, o), message)
+                            .help("declare it with a `Service` line in the `Services` block")
+                            .did_you_mean(suggest(&offer.service, names.services.iter().copied())),
+                    );
+                }
+            }
+        }
+    }
+    for (i, service) in config.services.iter().enumerate() {
+        if !offered.contains(service.name.as_str()) {
+            report(
+                Finding::warning(
+                    Code::ServiceNotOffered,
+                    Subject::Service(i),
+                    format!("no server offers `{}`", service.name),
+                )
+                .help("name it in an `AddServer` line, or remove it"),
+            );
+        }
+    }
+    for (i, server) in config.servers.iter().enumerate() {
+        if !added.contains(server.name.as_str()) {
+            report(
+                Finding::warning(
+                    Code::ServerNotInPool,
+                    Subject::Server(i),
+                    format!("no pool has the server `{}`", server.name),
+                )
+                .help("add it with an `AddServer` line, or remove it"),
+            );
+        }
+    }
+}
+
+fn virtual_hosts(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {
+    let mut used = BTreeSet::new();
+    let atm_pool = config.atm_pool.name.as_str();
+    for (h, host) in config.virtual_hosts.iter().enumerate() {
+        // An empty name is that of a line or block that is missing, which has been said.
+        if host.atm_pool != atm_pool && !host.atm_pool.is_empty() && !atm_pool.is_empty() {
+            let message = format!("no ATM pool is named `{}`", host.atm_pool);
+            report(
+                Finding::error(Code::UnknownPool, Subject::AddAtmPool(h), message)
+                    .related(Subject::AtmPool, "the ATM pool of this file")
+                    .help(format!("write `AddAtmPool {atm_pool}`")),
+            );
+        }
+        let mut here = BTreeMap::new();
+        for (p, pool) in host.server_pools.iter().enumerate() {
+            used.insert(pool.as_str());
+            if !names.pools.contains(pool.as_str()) {
+                let message = format!("no server pool is named `{pool}`");
+                report(
+                    Finding::error(Code::UnknownPool, Subject::AddServerPool(h, p), message)
+                        .help("declare it with a `ServerPool` block")
+                        .did_you_mean(suggest(pool, names.pools.iter().copied())),
+                );
+            }
+            if let Some(first) = here.insert(pool.as_str(), p) {
+                report(
+                    Finding::error(
+                        Code::DuplicateName,
+                        Subject::AddServerPool(h, p),
+                        format!("the pool `{pool}` is added twice"),
+                    )
+                    .label("again here")
+                    .related(Subject::AddServerPool(h, first), "first added here")
+                    .help("remove one of the two lines"),
+                );
+            }
+        }
+    }
+    for (i, pool) in config.server_pools.iter().enumerate() {
+        if !used.contains(pool.name.as_str()) && !config.virtual_hosts.is_empty() {
+            let message = format!("no virtual host uses the pool `{}`", pool.name);
+            report(
+                Finding::warning(Code::PoolNotUsed, Subject::ServerPool(i), message)
+                    .help("name it in an `AddServerPool` line, or remove it"),
+            );
+        }
+    }
+    if config.virtual_hosts.is_empty() {
+        report(
+            Finding::warning(
+                Code::NoVirtualHost,
+                Subject::File,
+                "the file has no `VirtualHost` block",
+            )
+            .help("without one there is no virtual address, and nothing is forwarded"),
+        );
+    }
+}
+
+fn nat(config: &Config, report: &mut Report<'_>) {
+    if config.nat.as_ref().is_some_and(|nat| nat.gateway.is_some()) {
+        return;
+    }
+    for (i, server) in config
+        .servers
+        .iter()
+        .enumerate()
+        .filter(|(_, server)| server.method == ForwardingMethod::Nat)
+    {
+        let message = format!(
+            "the server `{}` is reached by NAT, and there is no gateway",
+            server.name
+        );
+        let mut finding = Finding::error(
+            Code::NatWithoutGateway,
+            Subject::ServerMethod(i),
+            message,
+        )
+        .help(
+            "add `Gateway <ip>` to the `NAT` block: answers must come back through the active ATM",
+        );
+        if config.nat.is_some() {
+            finding = finding.related(Subject::Nat, "no `Gateway` in this block");
+        }
+        report(finding);
+    }
+}
+
+fn sizes(config: &Config, report: &mut Report<'_>) {
+    let pool = &config.atm_pool;
+    let within =
+        |limit: u32, have: usize| usize::try_from(limit).map_or(true, |limit| have <= limit);
+    let first_beyond = |limit: u32| usize::try_from(limit).unwrap_or(usize::MAX);
+    if !within(pool.num_services, config.services.len()) {
+        let message = format!(
+            "there are {} services, and `NumServices` is {}",
+            config.services.len(),
+            pool.num_services
+        );
+        report(
+            Finding::error(
+                Code::TooManyServices,
+                Subject::Service(first_beyond(pool.num_services)),
+                message,
+            )
+            .label("one too many")
+            .related(Subject::AtmPool, "the limit is set for this pool")
+            .help(format!(
+                "write `NumServices {}` in the `AtmPool` block",
+                config.services.len()
+            )),
+        );
+    }
+    if !within(pool.num_servers, config.servers.len()) {
+        let message = format!(
+            "there are {} servers, and `NumServers` is {}",
+            config.servers.len(),
+            pool.num_servers
+        );
+        report(
+            Finding::error(
+                Code::TooManyServers,
+                Subject::Server(first_beyond(pool.num_servers)),
+                message,
+            )
+            .label("one too many")
+            .related(Subject::AtmPool, "the limit is set for this pool")
+            .help(format!(
+                "write `NumServers {}` in the `AtmPool` block",
+                config.servers.len()
+            )),
+        );
+    }
+}
