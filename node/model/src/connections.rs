@@ -2,7 +2,9 @@
 //!
 //! Invariant: a connection has one server from `Open` to `Close`.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 
 use crate::ids::{ServerId, VirtualServiceId};
 
@@ -80,5 +82,140 @@ impl ConnectionChange {
             CLOSE => Ok(Self::Close(key)),
             kind => Err(BadRecord(kind)),
         }
+    }
+}
+
+/// Shards of the table; a power of two. With a million connections each holds some 250: small to copy when a
+/// snapshot shares it, and few enough that cloning the table is 4096 reference counts.
+const SHARDS: usize = 4096;
+
+/// The replicated connection table. Cloning is cheap: shards are shared until one of the clones changes them.
+#[derive(Clone, Debug)]
+pub struct ConnectionTable {
+    shards: Vec<Arc<BTreeMap<ConnectionKey, ServerId>>>,
+    len: usize,
+    /// Live connections by service and server; no zero entries.
+    counts: BTreeMap<(VirtualServiceId, ServerId), u64>,
+}
+
+impl Default for ConnectionTable {
+    fn default() -> Self {
+        Self {
+            shards: vec![Arc::default(); SHARDS],
+            len: 0,
+            counts: BTreeMap::new(),
+        }
+    }
+}
+
+impl ConnectionTable {
+    /// Number of connections.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The server a connection belongs to.
+    pub fn get(&self, key: &ConnectionKey) -> Option<ServerId> {
+        self.shards[shard(key)].get(key).copied()
+    }
+
+    /// All connections, in an order that depends on their keys alone.
+    pub fn iter(&self) -> impl Iterator<Item = (ConnectionKey, ServerId)> + '_ {
+        self.shards
+            .iter()
+            .flat_map(|shard| shard.iter().map(|(key, server)| (*key, *server)))
+    }
+
+    /// Live connections by service and server.
+    pub fn counts(&self) -> &BTreeMap<(VirtualServiceId, ServerId), u64> {
+        &self.counts
+    }
+
+    /// Adds a connection that is not in the table.
+    pub(crate) fn insert(&mut self, key: ConnectionKey, server: ServerId) {
+        let old = Arc::make_mut(&mut self.shards[shard(&key)]).insert(key, server);
+        debug_assert_eq!(old, None, "a connection keeps its server");
+        self.len += 1;
+        *self.counts.entry((key.service, server)).or_default() += 1;
+    }
+
+    /// Removes a connection; `false` when it was not there.
+    pub(crate) fn remove(&mut self, key: &ConnectionKey) -> bool {
+        let slot = &mut self.shards[shard(key)];
+        if !slot.contains_key(key) {
+            return false;
+        }
+        let Some(server) = Arc::make_mut(slot).remove(key) else {
+            return false;
+        };
+        self.len -= 1;
+        let pair = (key.service, server);
+        if let Some(count) = self.counts.get_mut(&pair) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&pair);
+            }
+        }
+        true
+    }
+}
+
+impl PartialEq for ConnectionTable {
+    fn eq(&self, other: &Self) -> bool {
+        self.shards == other.shards
+    }
+}
+
+/// Which shard a connection is in: FNV-1a over its fields, the same on every machine.
+fn shard(key: &ConnectionKey) -> usize {
+    let bytes = ConnectionChange::Close(*key).encode();
+    let hash = bytes[4..].iter().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+    });
+    // The upper half is mixed in: FNV's low bits alone spread addresses poorly.
+    (hash ^ (hash >> 16)) as usize & (SHARDS - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(port: u16) -> ConnectionKey {
+        ConnectionKey {
+            client: "192.0.2.7".parse().unwrap(),
+            port,
+            service: VirtualServiceId(1),
+        }
+    }
+
+    #[test]
+    fn a_clone_does_not_see_later_changes() {
+        let mut table = ConnectionTable::default();
+        table.insert(key(1), ServerId(1));
+        let snapshot = table.clone();
+        table.insert(key(2), ServerId(2));
+        assert!(table.remove(&key(1)));
+        assert!(!table.remove(&key(1)));
+        assert_eq!(snapshot.iter().collect::<Vec<_>>(), [(key(1), ServerId(1))]);
+        assert_eq!(table.len(), 1);
+        assert_eq!(
+            table.counts(),
+            &BTreeMap::from([((VirtualServiceId(1), ServerId(2)), 1)])
+        );
+    }
+
+    #[test]
+    fn shards_are_used_evenly() {
+        let mut table = ConnectionTable::default();
+        for port in 0..40_960 {
+            table.insert(key(port), ServerId(1));
+        }
+        let fullest = table.shards.iter().map(|shard| shard.len()).max().unwrap();
+        assert!(fullest < 60, "{fullest} of 40960 in one of 4096 shards");
     }
 }

@@ -2,9 +2,14 @@
 //!
 //! Pure: no clock, socket, task, file or source of randomness. Time is an argument ([`Instant`]).
 
+pub mod command;
 pub mod conf;
 pub mod connections;
 pub mod ids;
+pub mod invariants;
+pub mod lease;
+pub mod snapshot;
+pub mod state;
 mod time;
 
 pub use time::Instant;

@@ -1,0 +1,288 @@
+//! What the cluster agrees to do, as it stands in the log.
+//!
+//! Stored form: one version byte, then for [`FORMAT_COMMAND`] the command in postcard, or for [`FORMAT_CONNECTIONS`]
+//! the epoch (8 bytes, big endian) and the records, fixed width. New commands are added at the end of the enum only.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::connections::{BadRecord, CHANGE_LEN, ConnectionChange, ConnectionKey};
+use crate::ids::{ConfigNumber, Epoch, NodeId};
+
+/// Changes in one entry at most: 48 KiB of records, small enough that one entry never delays a heartbeat noticeably.
+pub const BATCH_CHANGES_MAX: usize = 2048;
+
+/// A change to the replicated state. Idempotent, or refused by its epoch or expected version when it comes twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Changes of the connection table, by the active ATM of this epoch.
+    Connections {
+        /// The tenure they were made in; another tenure's changes are refused.
+        epoch: Epoch,
+        /// At most [`BATCH_CHANGES_MAX`].
+        changes: Vec<ConnectionChange>,
+    },
+    /// Everything that happens seldom.
+    Control(Control),
+}
+
+/// A change that happens seldom.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Control {
+    /// A new version of the configuration.
+    ApplyConfig {
+        /// The file, as the operator wrote it.
+        source: String,
+        /// Addresses of the names in it, resolved once by the proposer.
+        hosts: BTreeMap<String, IpAddr>,
+        /// Refuse unless this is the current version.
+        expected: Option<ConfigNumber>,
+        /// Name of the ATM that proposed it.
+        by: String,
+    },
+    /// The leader of `term` starts a tenure.
+    BeginEpoch {
+        /// The new active ATM.
+        node: NodeId,
+        /// Its name in AtmPool.
+        name: String,
+        /// The Raft term it leads.
+        term: u64,
+        /// How long its lease lasts after each acknowledged round.
+        lease: Duration,
+    },
+    /// The active ATM has fallen silent, in order: its successor need not wait.
+    EndEpoch {
+        /// The tenure that is over.
+        epoch: Epoch,
+    },
+    /// A member's data directory, by the random name it got when it was made: a lost directory must not vote as if it were the old one.
+    Register {
+        /// The member.
+        node: NodeId,
+        /// Name of its data directory.
+        incarnation: String,
+    },
+}
+
+/// What became of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Response {
+    /// Nothing to say (blank entries, membership, snapshots).
+    None,
+    /// The version is in force.
+    Applied(ConfigNumber),
+    /// The tenure began.
+    EpochBegun {
+        /// Its number.
+        epoch: Epoch,
+        /// The longest lease an older tenure may still hold; zero: none can.
+        longest_older_lease: Duration,
+    },
+    /// The tenure is over.
+    EpochEnded,
+    /// The member's data directory is known.
+    Registered,
+    /// The batch was applied, but for these.
+    Connections {
+        /// Applied, in order.
+        accepted: Vec<ConnectionChange>,
+        /// Not applied.
+        refused: Vec<(ConnectionKey, Refusal)>,
+    },
+    /// Nothing was changed.
+    Refused(Refusal),
+}
+
+/// Why a command, or one record of it, changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The epoch is not the current one.
+    #[error("epoch {given} is over; the current one is {current}")]
+    StaleEpoch {
+        /// The command's.
+        given: Epoch,
+        /// The state's.
+        current: Epoch,
+    },
+    /// A tenure of a later term has begun.
+    #[error("term {given} is over; the tenure of term {current} has begun")]
+    StaleTerm {
+        /// The command's.
+        given: u64,
+        /// The state's.
+        current: u64,
+    },
+    /// Another version is current.
+    #[error("version {current} is current, not {expected}")]
+    OtherVersion {
+        /// What the command expected.
+        expected: ConfigNumber,
+        /// What is.
+        current: ConfigNumber,
+    },
+    /// The configuration has errors.
+    #[error("the configuration has {count} error(s); the first: line {line}: {first}")]
+    BadConfig {
+        /// How many.
+        count: usize,
+        /// The first one's line.
+        line: usize,
+        /// The first one.
+        first: String,
+    },
+    /// The configuration changes the members of the group.
+    #[error(
+        "the AtmPool differs from the group's ({0}); ATMs are added to and removed from a running group one at a time, which this version cannot do"
+    )]
+    OtherMembers(String),
+    /// All numbers of servers or virtual services are taken by live connections.
+    #[error("no number is free for another {0}")]
+    NoNumber(&'static str),
+    /// `NumConnections` is reached.
+    #[error("the connection table is full")]
+    TableFull,
+    /// No such server or virtual service.
+    #[error("unknown server or service")]
+    Unknown,
+    /// The connection already belongs to another server.
+    #[error("the connection belongs to another server")]
+    OtherServer,
+    /// The member is known by another data directory.
+    #[error("node {node} is known by data directory {known}, not {given}")]
+    OtherIncarnation {
+        /// The member.
+        node: NodeId,
+        /// Of the group.
+        known: String,
+        /// Of the command.
+        given: String,
+    },
+}
+
+const FORMAT_COMMAND: u8 = 1;
+const FORMAT_CONNECTIONS: u8 = 2;
+
+/// A stored command that this version cannot read.
+#[derive(Debug, thiserror::Error)]
+pub enum BadCommand {
+    /// No bytes at all.
+    #[error("empty command")]
+    Empty,
+    /// Written by a newer version, or damaged.
+    #[error("command of unknown format {0} (written by a newer version?)")]
+    Format(u8),
+    /// The batch's length does not fit.
+    #[error("connection batch of {0} bytes")]
+    Length(usize),
+    /// A record in it.
+    #[error(transparent)]
+    Record(#[from] BadRecord),
+    /// The rest.
+    #[error("command cannot be decoded")]
+    Decode(#[from] postcard::Error),
+}
+
+impl Command {
+    /// The stored form.
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Connections { epoch, changes } => {
+                let mut bytes = Vec::with_capacity(9 + changes.len() * CHANGE_LEN);
+                bytes.push(FORMAT_CONNECTIONS);
+                bytes.extend_from_slice(&epoch.0.to_be_bytes());
+                for change in changes {
+                    bytes.extend_from_slice(&change.encode());
+                }
+                bytes
+            }
+            Self::Control(control) => postcard::to_extend(control, vec![FORMAT_COMMAND])
+                .expect("a vector takes any command"),
+        }
+    }
+
+    /// The inverse of [`encode`](Self::encode).
+    pub fn decode(bytes: &[u8]) -> Result<Self, BadCommand> {
+        let (format, rest) = bytes.split_first().ok_or(BadCommand::Empty)?;
+        match *format {
+            FORMAT_COMMAND => Ok(Self::Control(postcard::from_bytes(rest)?)),
+            FORMAT_CONNECTIONS => {
+                let (epoch, records) = rest
+                    .split_first_chunk::<8>()
+                    .ok_or(BadCommand::Length(rest.len()))?;
+                let (records, odd) = records.as_chunks::<CHANGE_LEN>();
+                if !odd.is_empty() || records.len() > BATCH_CHANGES_MAX {
+                    return Err(BadCommand::Length(rest.len()));
+                }
+                let changes = records
+                    .iter()
+                    .map(ConnectionChange::decode)
+                    .collect::<Result<_, _>>()?;
+                Ok(Self::Connections {
+                    epoch: Epoch(u64::from_be_bytes(*epoch)),
+                    changes,
+                })
+            }
+            other => Err(BadCommand::Format(other)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{ServerId, VirtualServiceId};
+
+    #[test]
+    fn commands_survive_their_stored_form() {
+        let key = ConnectionKey {
+            client: "10.1.0.200".parse().unwrap(),
+            port: 40000,
+            service: VirtualServiceId(3),
+        };
+        let six = ConnectionKey {
+            client: "2001:db8::1".parse().unwrap(),
+            ..key
+        };
+        for command in [
+            Command::Connections {
+                epoch: Epoch(7),
+                changes: vec![
+                    ConnectionChange::Open(key, ServerId(2)),
+                    ConnectionChange::Close(six),
+                ],
+            },
+            Command::Control(Control::EndEpoch { epoch: Epoch(9) }),
+            Command::Control(Control::BeginEpoch {
+                node: NodeId(1),
+                name: "atm1".into(),
+                term: 4,
+                lease: Duration::from_millis(135),
+            }),
+        ] {
+            assert_eq!(Command::decode(&command.encode()).unwrap(), command);
+        }
+    }
+
+    #[test]
+    fn damaged_commands_are_refused() {
+        for bytes in [
+            &[][..],
+            &[9, 1, 2],
+            &[FORMAT_CONNECTIONS, 1],
+            &[FORMAT_COMMAND],
+            &[FORMAT_COMMAND, 200, 1],
+        ] {
+            assert!(Command::decode(bytes).is_err(), "{bytes:?}");
+        }
+        let mut bad = vec![FORMAT_CONNECTIONS];
+        bad.extend_from_slice(&[0; 8 + CHANGE_LEN]);
+        assert!(matches!(
+            Command::decode(&bad),
+            Err(BadCommand::Record(BadRecord(0)))
+        ));
+    }
+}
