@@ -11,6 +11,11 @@ impl MacAddr {
     pub const BROADCAST: Self = Self([0xff; 6]);
     /// 00:00:00:00:00:00
     pub const ZERO: Self = Self([0; 6]);
+
+    /// Broadcast or multicast: the first bit on the wire is set (IEEE 802-2014 §8.2.2).
+    pub const fn is_group(self) -> bool {
+        self.0[0] & 1 != 0
+    }
 }
 
 impl fmt::Display for MacAddr {

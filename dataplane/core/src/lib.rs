@@ -2,12 +2,27 @@
 //!
 //! Pure: no socket, thread, clock or task. Time is an argument ([`model::Instant`]); output goes to a [`Sink`].
 
+mod answers;
+mod connections;
+mod counters;
+mod forward;
 mod frame;
+mod gate;
+mod limiter;
+mod neighbours;
+mod rewrite;
+mod routes;
+mod scheduler;
 mod sink;
+mod speaker;
 mod table;
 mod verdict;
+mod wire;
 
+pub use counters::{Counters, Event};
+pub use forward::{FRAME_AGE_MAX, Forwarder};
 pub use frame::{Checksum, Frame, Gso, MacAddr, Offload};
+pub use gate::Lease;
 pub use sink::Sink;
 pub use table::{ForwardingTable, Interface, Limits, Real, VirtualService};
 pub use verdict::{DropReason, Malformed, Verdict};

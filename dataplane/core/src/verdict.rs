@@ -18,7 +18,7 @@ pub enum Verdict {
     Drop(DropReason),
 }
 
-/// Why a frame was thrown away.
+/// Why a frame was thrown away: at once, or after it had been held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DropReason {
     /// Lengths or fields that contradict one another.
@@ -45,18 +45,38 @@ pub enum DropReason {
     ReplicatorFull,
     /// A packet of a connection whose record is not committed and which already holds one frame.
     AlreadyHeld,
-    /// The record was not committed in time.
+    /// Held, but the record was not committed in time.
     HoldExpired,
+    /// Held, but the record was refused by the replicated state.
+    RecordRefused,
     /// The server's Ethernet address is not known (yet); it was asked for.
     NoNeighbour,
+    /// The connection's server is not in the forwarding table.
+    UnknownServer,
+    /// A forwarding method that this program does not have.
+    UnsupportedMethod,
+    /// A scheduler that this program does not have.
+    UnsupportedScheduler,
     /// Segmentation of a kind this program cannot do.
     UnsupportedOffload,
     /// IP fragment that cannot be steered.
     Fragment,
     /// A protocol the VIP does not serve.
     UnsupportedProtocol,
+    /// An ICMP message that asks nothing of us and is about no packet of a connection.
+    UnsupportedIcmp,
     /// ICMP was due but its rate limit was reached.
     IcmpLimited,
+    /// A first packet larger than the interface's MTU: it is not held.
+    FirstPacketTooBig,
+    /// May be fragmented, but the path is too narrow for even the smallest fragment.
+    PathTooNarrow,
+    /// Unicast IP in a broadcast or multicast frame (RFC 1812 §5.3.4).
+    LinkBroadcast,
+    /// A source address that no host can have (RFC 1812 §5.3.7), or a VIP as source.
+    Martian,
+    /// Another Ethernet address claims a VIP while this ATM holds the lease.
+    ForeignClaim,
 }
 
 /// How a frame contradicts itself.
@@ -76,4 +96,122 @@ pub enum Malformed {
     Arp,
     /// The offload description points outside the frame.
     Offload,
+}
+
+/// Makes array and matches out of one row per verdict, so that its name is written once.
+macro_rules! verdicts {
+    (
+        $($verdict:ident $name:literal)+;
+        $($malformed:ident $malformed_name:literal)+;
+        $($reason:ident $reason_name:literal)+
+    ) => {
+        impl Verdict {
+            /// All verdicts, each at its [`index`](Self::index).
+            pub const ALL: [Self; Self::COUNT] = [
+                $(Self::$verdict,)+
+                $(Self::Drop(DropReason::Malformed(Malformed::$malformed)),)+
+                $(Self::Drop(DropReason::$reason),)+
+            ];
+            /// How many verdicts there are.
+            pub const COUNT: usize = [$($name,)+ $($malformed_name,)+ $($reason_name,)+].len();
+
+            /// The place of this verdict in arrays of counters, `0..COUNT`.
+            pub const fn index(self) -> usize {
+                self.row() as usize
+            }
+
+            /// The verdict's name in telemetry: kebab-case, and never given to another verdict.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$verdict => $name,)+
+                    $(Self::Drop(DropReason::Malformed(Malformed::$malformed)) => $malformed_name,)+
+                    $(Self::Drop(DropReason::$reason) => $reason_name,)+
+                }
+            }
+
+            const fn row(self) -> Row {
+                match self {
+                    $(Self::$verdict => Row::$verdict,)+
+                    $(Self::Drop(DropReason::Malformed(Malformed::$malformed)) => Row::$malformed,)+
+                    $(Self::Drop(DropReason::$reason) => Row::$reason,)+
+                }
+            }
+        }
+
+        /// The order of the rows; the compiler numbers them.
+        #[derive(Clone, Copy)]
+        enum Row {
+            $($verdict,)+
+            $($malformed,)+
+            $($reason,)+
+        }
+    };
+}
+
+verdicts! {
+    Transmit "transmit"
+    Held "held"
+    Answered "answered"
+    FragmentationNeeded "fragmentation-needed"
+    Host "host";
+    Truncated "malformed-truncated"
+    Version "malformed-version"
+    HeaderLength "malformed-header-length"
+    TotalLength "malformed-total-length"
+    Checksum "malformed-checksum"
+    Arp "malformed-arp"
+    Offload "malformed-offload";
+    NotActive "not-active"
+    LeaseExpired "lease-expired"
+    Stale "stale"
+    NoService "no-service"
+    NoServer "no-server"
+    NoConnection "no-connection"
+    TableFull "table-full"
+    PendingFull "pending-full"
+    HalfOpenFull "half-open-full"
+    ReplicatorFull "replicator-full"
+    AlreadyHeld "already-held"
+    HoldExpired "hold-expired"
+    RecordRefused "record-refused"
+    NoNeighbour "no-neighbour"
+    UnknownServer "unknown-server"
+    UnsupportedMethod "unsupported-method"
+    UnsupportedScheduler "unsupported-scheduler"
+    UnsupportedOffload "unsupported-offload"
+    Fragment "fragment"
+    UnsupportedProtocol "unsupported-protocol"
+    UnsupportedIcmp "unsupported-icmp"
+    IcmpLimited "icmp-limited"
+    FirstPacketTooBig "first-packet-too-big"
+    PathTooNarrow "path-too-narrow"
+    LinkBroadcast "link-broadcast"
+    Martian "martian"
+    ForeignClaim "foreign-claim"
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_verdict_is_at_its_index() {
+        for (index, verdict) in Verdict::ALL.iter().enumerate() {
+            assert_eq!(verdict.index(), index, "{verdict:?}");
+        }
+    }
+
+    #[test]
+    fn names_are_kebab_case_and_unique() {
+        let names: BTreeSet<_> = Verdict::ALL.iter().map(|verdict| verdict.name()).collect();
+        assert_eq!(names.len(), Verdict::COUNT);
+        assert!(
+            names
+                .iter()
+                .all(|name| name.chars().all(|c| c.is_ascii_lowercase() || c == '-')),
+            "{names:?}"
+        );
+    }
 }

@@ -1,0 +1,525 @@
+//! The connection table: which server each live connection is pinned to, and since when it was silent.
+//!
+//! Invariants: a connection has one server from its first record to its close; an established connection is never
+//! evicted to admit a new one. Never imports: `wire`, the sink, the lease; the forwarder acts on what this decides.
+
+mod held;
+mod wheel;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use model::Instant;
+use model::connections::ConnectionKey;
+use model::ids::{ServerId, VirtualServiceId};
+use rustc_hash::FxHashMap;
+
+use crate::{DropReason, Limits};
+use held::Held;
+use wheel::Wheel;
+
+/// How long a first packet waits for its record: a client sends its SYN again after 1 s (RFC 6298 §2.1), and that one
+/// starts over.
+const HOLD_MAX: Duration = Duration::from_secs(1);
+/// Silence after which a connection that only showed SYNs is given up: longer than the gaps between the first SYNs
+/// and SYN-ACKs that a stack sends again (1, 2, 4 s), so that a slow handshake keeps its server.
+const HALF_OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Silence after the client's FIN: its ACK of the server's FIN must still get through, and that FIN is sent again
+/// after 0.2, 0.4, ... 6.4 s when it was lost.
+const CLOSING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Silence after the client's RST. Not zero: an RST that was forged or outside the window ends nothing, and the true
+/// client's next packet makes the connection an established one again.
+const RESET_TIMEOUT: Duration = Duration::from_secs(1);
+/// After asking for a record of the end, wait this long before asking again: several elections.
+const CLOSE_RETRY: Duration = Duration::from_secs(5);
+/// One part in this many of the table may be half-open: a SYN flood leaves three quarters to who completes a
+/// handshake, and 10,000 entries still admit 12,500 connections a second with handshakes of 200 ms.
+const HALF_OPEN_PART: usize = 4;
+/// Entries looked at in one call of `expire`: about 100 us.
+const EXPIRE_BATCH: usize = 512;
+/// Committed records are stored up to this many times the limit of admission: the replicated state has the same
+/// limit, and beside it there may be connections that are not replicated.
+const COMMITTED_FACTOR: usize = 2;
+
+/// A connection's key in one word: client address, client port, virtual service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Flow(u64);
+
+impl Flow {
+    pub(crate) fn new(client: Ipv4Addr, port: u16, service: VirtualServiceId) -> Self {
+        Self(u64::from(client.to_bits()) << 32 | u64::from(port) << 16 | u64::from(service.0))
+    }
+
+    /// `None` for an IPv6 client.
+    pub(crate) fn from_key(key: &ConnectionKey) -> Option<Self> {
+        match key.client {
+            IpAddr::V4(client) => Some(Self::new(client, key.port, key.service)),
+            IpAddr::V6(_) => None,
+        }
+    }
+
+    pub(crate) fn key(self) -> ConnectionKey {
+        let [a, b, c, d, p0, p1, s0, s1] = self.0.to_be_bytes();
+        ConnectionKey {
+            client: Ipv4Addr::new(a, b, c, d).into(),
+            port: u16::from_be_bytes([p0, p1]),
+            service: VirtualServiceId(u16::from_be_bytes([s0, s1])),
+        }
+    }
+}
+
+/// How far a connection is, as far as the packets from client to server tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Its record is not committed; the first packet is held.
+    Pending,
+    /// Only SYNs were seen.
+    HalfOpen,
+    Established,
+    /// The client's FIN was seen.
+    Closing,
+    /// The client's RST was seen.
+    Reset,
+}
+
+/// What the replicated table knows of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Record {
+    /// Nothing, and it will not be told.
+    Local,
+    /// Its opening was asked for.
+    Asked,
+    Committed,
+}
+
+/// What a packet says about its connection's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sign {
+    Open,
+    Data,
+    Finish,
+    Reset,
+}
+
+/// One connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) flow: Flow,
+    pub(crate) server: ServerId,
+    state: State,
+    pub(crate) record: Record,
+    /// The tenure in which this ATM last saw a packet of it; what it knows from an earlier one is out of date.
+    tenure: u32,
+    seen: Instant,
+    /// The end was asked for; until then it is not asked for again.
+    close_retry: Option<Instant>,
+    held: Option<u32>,
+    /// Set by the pass of `retain_marked` that is under way.
+    marked: bool,
+}
+
+impl Entry {
+    /// Its record is not committed, and its first packet is held.
+    pub(crate) fn waits(&self) -> bool {
+        self.state == State::Pending
+    }
+
+    /// It has a held packet (which it keeps for a moment after its record was committed).
+    pub(crate) const fn has_held(&self) -> bool {
+        self.held.is_some()
+    }
+}
+
+/// Why a connection that came due is at its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// The record was not committed in time.
+    HoldExpired,
+    /// FIN or RST was seen, and silence since.
+    Closed,
+    /// Silence.
+    Idle,
+}
+
+/// The table.
+#[derive(Debug)]
+pub(crate) struct Connections {
+    entries: Vec<Entry>,
+    free: Vec<u32>,
+    by_flow: FxHashMap<Flow, u32>,
+    wheel: Wheel,
+    held: Held,
+    /// Most entries that `limits` lets us admit, and `NumConnections` of the table.
+    max: usize,
+    configured_max: usize,
+    timeout: Duration,
+    tenure: u32,
+    tenure_began: Instant,
+    /// Entries of this tenure that are `Pending` or `HalfOpen`.
+    half_open: usize,
+}
+
+impl Connections {
+    /// An empty table, allocated for its limit.
+    pub(crate) fn new(limits: &Limits) -> Self {
+        let max = limits
+            .connections_max
+            .min(u32::MAX as usize / (2 * COMMITTED_FACTOR));
+        Self {
+            entries: Vec::with_capacity(max),
+            free: Vec::new(),
+            by_flow: FxHashMap::with_capacity_and_hasher(max, rustc_hash::FxBuildHasher),
+            wheel: Wheel::with_capacity(max),
+            held: Held::new(limits.pending_max),
+            max,
+            configured_max: 0,
+            timeout: Duration::ZERO,
+            tenure: 0,
+            tenure_began: Instant::BOOT,
+            half_open: 0,
+        }
+    }
+
+    /// Takes the limits of a new forwarding table. Live connections stay, also above a limit that went down.
+    pub(crate) const fn configure(&mut self, max: usize, timeout: Duration) {
+        self.configured_max = max;
+        self.timeout = timeout;
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_flow.len()
+    }
+
+    pub(crate) const fn pending(&self) -> usize {
+        self.held.len()
+    }
+
+    pub(crate) fn find(&self, flow: Flow) -> Option<u32> {
+        self.by_flow.get(&flow).copied()
+    }
+
+    pub(crate) fn get(&self, id: u32) -> Option<&Entry> {
+        self.entries.get(id as usize)
+    }
+
+    /// The packet that waits with `id`.
+    pub(crate) fn held(&self, id: u32) -> Option<&[u8]> {
+        self.held.packet(self.get(id)?.held?)
+    }
+
+    /// A new epoch: every entry gets a full timeout, and nothing waits any more (the caller took the waiting ones out).
+    pub(crate) const fn begin_tenure(&mut self, now: Instant) {
+        self.tenure = self.tenure.wrapping_add(1);
+        self.tenure_began = now;
+        self.half_open = 0;
+    }
+
+    /// Any one connection that waits for its record, from the pool's slot `from` on, and where to look next.
+    pub(crate) fn pending_from(&self, from: usize) -> Option<(u32, usize)> {
+        self.held.owner_from(from)
+    }
+
+    /// May a new connection come in, with its first packet held or not?
+    pub(crate) fn admit(&self, hold: bool) -> Result<(), DropReason> {
+        let max = self.max.min(self.configured_max);
+        if self.len() >= max {
+            return Err(DropReason::TableFull);
+        }
+        if self.half_open >= (max / HALF_OPEN_PART).max(1) {
+            return Err(DropReason::HalfOpenFull);
+        }
+        if hold && self.held.is_full() {
+            return Err(DropReason::PendingFull);
+        }
+        Ok(())
+    }
+
+    /// A connection whose first packet goes at once.
+    pub(crate) fn open(&mut self, flow: Flow, server: ServerId, record: Record, now: Instant) {
+        self.insert(flow, server, State::HalfOpen, record, now);
+    }
+
+    /// A connection whose first packet waits. `false`: there was no room for it after all.
+    pub(crate) fn open_held(
+        &mut self,
+        flow: Flow,
+        server: ServerId,
+        packet: &[u8],
+        now: Instant,
+    ) -> bool {
+        let id = self.insert(flow, server, State::Pending, Record::Asked, now);
+        let held = self.held.put(id, packet);
+        let Some(entry) = self.entries.get_mut(id as usize).filter(|_| held.is_some()) else {
+            self.remove(id);
+            return false;
+        };
+        entry.held = held;
+        true
+    }
+
+    /// A committed record of a connection that has no entry here. `false`: no room.
+    ///
+    /// `first_hand`: this ATM is the active one, so it has seen no more of it than a SYN.
+    pub(crate) fn adopt(
+        &mut self,
+        flow: Flow,
+        server: ServerId,
+        first_hand: bool,
+        now: Instant,
+    ) -> bool {
+        if self.len() >= self.max.saturating_mul(COMMITTED_FACTOR) {
+            return false;
+        }
+        let state = if first_hand {
+            State::HalfOpen
+        } else {
+            State::Established
+        };
+        self.insert(flow, server, state, Record::Committed, now);
+        true
+    }
+
+    /// The record of an entry was committed, with this server. A connection that waited for it goes to that server.
+    pub(crate) fn confirm(&mut self, id: u32, server: ServerId) {
+        let Some(entry) = self.entries.get_mut(id as usize) else {
+            return;
+        };
+        entry.record = Record::Committed;
+        if entry.state == State::Pending {
+            entry.state = State::HalfOpen;
+            entry.server = server;
+        }
+    }
+
+    /// The record of an entry was refused: nothing will be committed.
+    pub(crate) fn forget_record(&mut self, id: u32) {
+        if let Some(entry) = self.entries.get_mut(id as usize) {
+            entry.record = Record::Local;
+            entry.close_retry = None;
+        }
+    }
+
+    /// The held packet was sent.
+    pub(crate) fn release_held(&mut self, id: u32) {
+        if let Some(at) = self
+            .entries
+            .get_mut(id as usize)
+            .and_then(|entry| entry.held.take())
+        {
+            self.held.release(at);
+        }
+    }
+
+    /// A packet of a known connection: its server, unless it waits for its record. `touch` writes down what it said.
+    pub(crate) fn server(&self, id: u32) -> Result<ServerId, DropReason> {
+        let entry = self.get(id).ok_or(DropReason::NoConnection)?;
+        if entry.state == State::Pending {
+            Err(DropReason::AlreadyHeld)
+        } else {
+            Ok(entry.server)
+        }
+    }
+
+    /// Writes down what a packet said about its connection.
+    pub(crate) fn touch(&mut self, id: u32, sign: Sign, now: Instant) {
+        let Some(entry) = self.entries.get_mut(id as usize) else {
+            return;
+        };
+        let before = entry.state;
+        let stale = entry.tenure != self.tenure;
+        let was_half_open = !stale && before == State::HalfOpen;
+        entry.tenure = self.tenure;
+        entry.seen = now;
+        entry.state = match (sign, if stale { State::Established } else { before }) {
+            (_, State::Pending) => State::Pending,
+            (Sign::Finish, _) => State::Closing,
+            (Sign::Reset, _) => State::Reset,
+            (Sign::Open, State::Closing | State::Reset | State::HalfOpen) => State::HalfOpen,
+            (Sign::Data, State::Closing) => State::Closing,
+            (Sign::Open | Sign::Data, _) => State::Established,
+        };
+        entry.close_retry = None;
+        let after = entry.state;
+        match (was_half_open, after == State::HalfOpen) {
+            (false, true) => self.half_open += 1,
+            (true, false) => self.half_open = self.half_open.saturating_sub(1),
+            (true, true) | (false, false) => {}
+        }
+        // A shorter timeout is a nearer place on the wheel; a longer one is found when the nearer place comes round.
+        if before != after && matches!(after, State::Closing | State::Reset) {
+            self.wheel.schedule(id, now + self.silence(after));
+        }
+    }
+
+    /// Alive by what was seen in this tenure.
+    pub(crate) fn is_alive(&self, id: u32, now: Instant) -> bool {
+        self.get(id).is_some_and(|entry| {
+            entry.tenure == self.tenure
+                && matches!(entry.state, State::HalfOpen | State::Established)
+                && now < entry.seen + self.silence(entry.state)
+        })
+    }
+
+    /// Its end was committed, but it lives: its opening is asked for again.
+    pub(crate) fn reopened(&mut self, id: u32) {
+        if let Some(entry) = self.entries.get_mut(id as usize) {
+            entry.record = Record::Asked;
+            entry.close_retry = None;
+        }
+    }
+
+    /// Takes an entry out, with what it holds.
+    pub(crate) fn remove(&mut self, id: u32) {
+        let Some(entry) = self.entries.get_mut(id as usize) else {
+            return;
+        };
+        if self.by_flow.get(&entry.flow) != Some(&id) {
+            return;
+        }
+        self.by_flow.remove(&entry.flow);
+        if let Some(at) = entry.held.take() {
+            self.held.release(at);
+        }
+        if entry.tenure == self.tenure && matches!(entry.state, State::Pending | State::HalfOpen) {
+            self.half_open = self.half_open.saturating_sub(1);
+        }
+        self.wheel.cancel(id);
+        self.free.push(id);
+    }
+
+    /// When `next_due` may have something.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.wheel.next()
+    }
+
+    /// Looks at entries whose place on the wheel came round, at most `budget` (counted down), and returns the next
+    /// whose end has come. The caller removes it, or says when to look again (`look_again`); else it stays for ever.
+    pub(crate) fn next_due(&mut self, now: Instant, budget: &mut usize) -> Option<(u32, Due)> {
+        while *budget > 0 {
+            let id = self.wheel.pop(now)?;
+            *budget -= 1;
+            let Some(entry) = self.entries.get(id as usize) else {
+                continue;
+            };
+            let deadline = self.deadline(entry);
+            if deadline > now {
+                self.wheel.schedule(id, deadline);
+                continue;
+            }
+            let due = match entry.state {
+                State::Pending => Due::HoldExpired,
+                State::Closing | State::Reset if entry.tenure == self.tenure => Due::Closed,
+                State::HalfOpen | State::Established | State::Closing | State::Reset => Due::Idle,
+            };
+            return Some((id, due));
+        }
+        None
+    }
+
+    /// Its end was not asked for before.
+    pub(crate) fn first_close(&self, id: u32) -> bool {
+        self.get(id)
+            .is_some_and(|entry| entry.close_retry.is_none())
+    }
+
+    /// A due entry whose end is asked for (`asked`), or cannot be asked for by this ATM now, is looked at again later.
+    pub(crate) fn look_again(&mut self, id: u32, asked: bool, now: Instant) {
+        let Some(entry) = self.entries.get_mut(id as usize) else {
+            return;
+        };
+        let at = now + if asked { CLOSE_RETRY } else { HOLD_MAX };
+        if asked {
+            entry.close_retry = Some(at);
+        }
+        self.wheel.schedule(id, at);
+    }
+
+    /// The budget of one call of the caller.
+    pub(crate) const fn expire_budget() -> usize {
+        EXPIRE_BATCH
+    }
+
+    /// Begins a pass that keeps exactly the marked entries of all that came from records.
+    pub(crate) fn unmark_all(&mut self) {
+        for entry in &mut self.entries {
+            entry.marked = false;
+        }
+    }
+
+    pub(crate) fn mark(&mut self, id: u32) {
+        if let Some(entry) = self.entries.get_mut(id as usize) {
+            entry.marked = true;
+        }
+    }
+
+    /// Ends the pass: removes committed entries that were not marked.
+    pub(crate) fn retain_marked(&mut self) {
+        for id in 0..u32::try_from(self.entries.len()).unwrap_or(u32::MAX) {
+            if self
+                .get(id)
+                .is_some_and(|entry| !entry.marked && entry.record == Record::Committed)
+            {
+                self.remove(id);
+            }
+        }
+    }
+
+    fn insert(
+        &mut self,
+        flow: Flow,
+        server: ServerId,
+        state: State,
+        record: Record,
+        now: Instant,
+    ) -> u32 {
+        let entry = Entry {
+            flow,
+            server,
+            state,
+            record,
+            tenure: self.tenure,
+            seen: now,
+            close_retry: None,
+            held: None,
+            marked: true,
+        };
+        let deadline = self.deadline(&entry);
+        if matches!(state, State::Pending | State::HalfOpen) {
+            self.half_open += 1;
+        }
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.entries[id as usize] = entry;
+                id
+            }
+            None => {
+                self.entries.push(entry);
+                u32::try_from(self.entries.len() - 1)
+                    .expect("`new` and `adopt` bound the table below 2^32 entries")
+            }
+        };
+        self.by_flow.insert(flow, id);
+        self.wheel.schedule(id, deadline);
+        id
+    }
+
+    fn deadline(&self, entry: &Entry) -> Instant {
+        let end = if entry.tenure == self.tenure {
+            entry.seen + self.silence(entry.state)
+        } else {
+            entry.seen.max(self.tenure_began) + self.timeout
+        };
+        entry.close_retry.map_or(end, |retry| end.max(retry))
+    }
+
+    /// How long a connection in this state may be silent.
+    fn silence(&self, state: State) -> Duration {
+        match state {
+            State::Pending => HOLD_MAX,
+            State::HalfOpen => HALF_OPEN_TIMEOUT.min(self.timeout),
+            State::Established => self.timeout,
+            State::Closing => CLOSING_TIMEOUT.min(self.timeout),
+            State::Reset => RESET_TIMEOUT.min(self.timeout),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What happened, counted. Only the forwarder writes; the engine copies.
+
+use crate::{DropReason, Verdict};
+
+/// Counters since the forwarder was made; they never wrap in practice (2^64) and are never reset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counters {
+    verdicts: [u64; Verdict::COUNT],
+    held_dropped: [u64; Verdict::COUNT],
+    events: [u64; Event::COUNT],
+}
+
+/// What is worth counting besides the verdicts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// A gratuitous ARP frame was sent.
+    GratuitousArp,
+    /// An ARP request for a server's next hop was sent.
+    ArpRequest,
+    /// A next hop stopped answering, and its Ethernet address was given up.
+    NeighbourLost,
+    /// Somebody else claimed a VIP while this ATM held the lease.
+    ForeignClaim,
+    /// A held frame was sent when its record was committed.
+    HeldReleased,
+    /// A connection was admitted here.
+    ConnectionOpened,
+    /// A connection ended by its own FIN or RST.
+    ConnectionClosed,
+    /// A connection ended because it was idle.
+    ConnectionExpired,
+    /// A connection came alive again while its end was being replicated, and was opened once more.
+    ConnectionReopened,
+    /// A committed record found no room in this table (or is of a family it does not forward).
+    RecordIgnored,
+}
+
+impl Event {
+    /// All events, each at its place.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::GratuitousArp,
+        Self::ArpRequest,
+        Self::NeighbourLost,
+        Self::ForeignClaim,
+        Self::HeldReleased,
+        Self::ConnectionOpened,
+        Self::ConnectionClosed,
+        Self::ConnectionExpired,
+        Self::ConnectionReopened,
+        Self::RecordIgnored,
+    ];
+    /// How many events there are.
+    pub const COUNT: usize = Self::RecordIgnored as usize + 1;
+
+    /// The event's name in telemetry: kebab-case, and never given to another event.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::GratuitousArp => "gratuitous-arp",
+            Self::ArpRequest => "arp-request",
+            Self::NeighbourLost => "neighbour-lost",
+            Self::ForeignClaim => "foreign-claim",
+            Self::HeldReleased => "held-released",
+            Self::ConnectionOpened => "connection-opened",
+            Self::ConnectionClosed => "connection-closed",
+            Self::ConnectionExpired => "connection-expired",
+            Self::ConnectionReopened => "connection-reopened",
+            Self::RecordIgnored => "record-ignored",
+        }
+    }
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            verdicts: [0; Verdict::COUNT],
+            held_dropped: [0; Verdict::COUNT],
+            events: [0; Event::COUNT],
+        }
+    }
+}
+
+impl Counters {
+    /// Frames that ended in this verdict.
+    pub const fn verdict(&self, verdict: Verdict) -> u64 {
+        self.verdicts[verdict.index()]
+    }
+
+    /// Frames of every verdict, at the verdict's [`index`](Verdict::index). Their sum is the number of frames received.
+    pub const fn verdicts(&self) -> &[u64; Verdict::COUNT] {
+        &self.verdicts
+    }
+
+    /// Frames whose verdict was [`Held`](Verdict::Held) and that were later thrown away for this reason.
+    pub const fn held_dropped(&self, reason: DropReason) -> u64 {
+        self.held_dropped[Verdict::Drop(reason).index()]
+    }
+
+    /// How often this happened.
+    pub const fn event(&self, event: Event) -> u64 {
+        self.events[event as usize]
+    }
+
+    pub(crate) const fn count(&mut self, verdict: Verdict) {
+        self.verdicts[verdict.index()] += 1;
+    }
+
+    pub(crate) const fn count_held_dropped(&mut self, reason: DropReason) {
+        self.held_dropped[Verdict::Drop(reason).index()] += 1;
+    }
+
+    pub(crate) const fn note(&mut self, event: Event) {
+        self.events[event as usize] += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_event_is_at_its_place_and_has_its_own_name() {
+        for (index, event) in Event::ALL.iter().enumerate() {
+            assert_eq!(*event as usize, index, "{event:?}");
+        }
+        let names: std::collections::BTreeSet<_> =
+            Event::ALL.iter().map(|event| event.name()).collect();
+        assert_eq!(names.len(), Event::COUNT);
+    }
+}

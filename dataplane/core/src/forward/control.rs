@@ -1,0 +1,275 @@
+//! What comes from the replicated state, from the lease and from the clock.
+
+use model::Instant;
+use model::connections::{ConnectionChange, ConnectionKey};
+use model::ids::ServerId;
+
+use super::Forwarder;
+use crate::connections::{Connections, Due, Flow, Record};
+use crate::counters::Event;
+use crate::frame::Offload;
+use crate::gate::{Change, Lease, Voice};
+use crate::rewrite;
+use crate::routes::Routes;
+use crate::wire::ipv4::Ipv4;
+use crate::{DropReason, ForwardingTable, Sink};
+
+impl Forwarder {
+    /// Takes a whole new table. Live connections stay where they are (P8); a table older than the installed one is
+    /// ignored. Next hops that are new are asked for at the next [`handle_timeout`](Self::handle_timeout), which is
+    /// due at once; VIPs that are new are announced there too, if the lease is held.
+    pub fn install(&mut self, table: ForwardingTable, now: Instant) {
+        if table.applied_index < self.routes.applied_index {
+            return;
+        }
+        self.connections
+            .configure(table.connections_max, table.connection_timeout);
+        let routes = Routes::compile(table, &self.routes, &mut self.neighbours, now);
+        let vips_changed = routes.vips != self.routes.vips;
+        self.routes = routes;
+        if vips_changed {
+            self.speaker.vips_changed(now);
+        }
+    }
+
+    /// Takes the lease as it is known now; called before each batch.
+    ///
+    /// The first lease of a new epoch throws away what was held in an older one, gives every connection a full
+    /// timeout and starts the announcements. A lease of an epoch older than one that was seen counts as none.
+    pub fn set_lease(&mut self, lease: Option<Lease>, now: Instant, out: &mut impl Sink) {
+        match self.gate.set(lease) {
+            Change::None => {}
+            Change::Gone => self.drop_held(DropReason::NotActive),
+            Change::NewEpoch => {
+                self.drop_held(DropReason::LeaseExpired);
+                self.connections.begin_tenure(now);
+                self.speaker.begin(now);
+                self.announce(now, out);
+            }
+        }
+    }
+
+    /// Applies committed records in the order of the log, on the active ATM and on backups alike. On the active one
+    /// the held frame of an opened connection is sent, if the lease is still held.
+    pub fn commit(&mut self, changes: &[ConnectionChange], now: Instant, out: &mut impl Sink) {
+        for change in changes {
+            let Some(flow) = Flow::from_key(change.key()) else {
+                self.counters.note(Event::RecordIgnored);
+                continue;
+            };
+            let known = self.connections.find(flow);
+            match (*change, known) {
+                (ConnectionChange::Open(_, server), Some(id)) => {
+                    self.connections.confirm(id, server);
+                    self.release(id, now, out);
+                }
+                (ConnectionChange::Open(_, server), None) => {
+                    let first_hand = self.gate.voice(now, out).is_ok();
+                    if !self.connections.adopt(flow, server, first_hand, now) {
+                        self.counters.note(Event::RecordIgnored);
+                    }
+                }
+                (ConnectionChange::Close(_), Some(id)) => self.closed(id, now, out),
+                (ConnectionChange::Close(_), None) => {}
+            }
+        }
+    }
+
+    /// Takes the whole committed table, after a snapshot: what is not in it goes, what is new comes. Connections that
+    /// are not replicated, or whose record is still on its way, stay.
+    pub fn replace_connections(
+        &mut self,
+        all: impl Iterator<Item = (ConnectionKey, ServerId)>,
+        now: Instant,
+    ) {
+        self.connections.unmark_all();
+        for (key, server) in all {
+            let Some(flow) = Flow::from_key(&key) else {
+                self.counters.note(Event::RecordIgnored);
+                continue;
+            };
+            match self.connections.find(flow) {
+                Some(id) => self.connections.mark(id),
+                None => {
+                    if !self.connections.adopt(flow, server, false, now) {
+                        self.counters.note(Event::RecordIgnored);
+                    }
+                }
+            }
+        }
+        self.connections.retain_marked();
+    }
+
+    /// The record of this connection was refused by the replicated state, or the replicator gave it up. A connection
+    /// that waited for it is forgotten with its frame; one that did not goes on without a record.
+    pub fn refuse(&mut self, key: ConnectionKey, _now: Instant) {
+        let Some(id) = Flow::from_key(&key).and_then(|flow| self.connections.find(flow)) else {
+            return;
+        };
+        let Some(entry) = self.connections.get(id) else {
+            return;
+        };
+        match (entry.record, entry.waits()) {
+            (_, true) => {
+                self.counters.count_held_dropped(DropReason::RecordRefused);
+                self.connections.remove(id);
+            }
+            (Record::Asked, false) => self.connections.forget_record(id),
+            (Record::Local | Record::Committed, false) => {}
+        }
+    }
+
+    /// The next instant at which [`handle_timeout`](Self::handle_timeout) has something to do; `None`: nothing to wait for.
+    /// May be in the past: then there is work left.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let announcement = self
+            .gate
+            .lease()
+            .and_then(|lease| self.speaker.due().filter(|&due| due < lease.until));
+        [
+            announcement,
+            self.neighbours.poll_timeout(),
+            self.connections.poll_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Announces, asks for next hops, ends holds and idle connections. Bounded work: when more is due,
+    /// [`poll_timeout`](Self::poll_timeout) says so. Calling early does nothing.
+    pub fn handle_timeout(&mut self, now: Instant, out: &mut impl Sink) {
+        self.announce(now, out);
+        // Our own address is never a VIP; were it one, asking in its name would claim it.
+        if !self.routes.is_vip(self.interface.address) {
+            self.neighbours
+                .ask(&self.interface, now, out, &mut self.counters);
+        }
+        self.expire(now, out);
+    }
+
+    fn announce<S: Sink>(&mut self, now: Instant, out: &mut S) {
+        match self.gate.voice(now, out) {
+            Ok(mut voice) => self.speaker.announce(
+                self.interface.mac,
+                &self.routes.vips,
+                self.routes.arp_interval,
+                now,
+                &mut voice,
+                &mut self.counters,
+            ),
+            Err(_) => {
+                if let Some(lease) = self.gate.lease() {
+                    self.speaker.postpone(lease.until);
+                }
+            }
+        }
+    }
+
+    fn expire<S: Sink>(&mut self, now: Instant, out: &mut S) {
+        let mut budget = Connections::expire_budget();
+        while let Some((id, due)) = self.connections.next_due(now, &mut budget) {
+            let Some((flow, record)) = self
+                .connections
+                .get(id)
+                .map(|entry| (entry.flow, entry.record))
+            else {
+                continue;
+            };
+            let event = match due {
+                Due::HoldExpired => {
+                    self.counters.count_held_dropped(DropReason::HoldExpired);
+                    self.connections.remove(id);
+                    continue;
+                }
+                Due::Closed => Event::ConnectionClosed,
+                Due::Idle => Event::ConnectionExpired,
+            };
+            if record == Record::Local {
+                self.counters.note(event);
+                self.connections.remove(id);
+                continue;
+            }
+            // Only the active ATM knows that a connection is idle; the entry goes when the record is committed.
+            let asked = self
+                .gate
+                .voice(now, out)
+                .is_ok_and(|mut voice| voice.close(flow.key()));
+            if asked && self.connections.first_close(id) {
+                self.counters.note(event);
+            }
+            self.connections.look_again(id, asked, now);
+        }
+    }
+
+    /// The end of a connection was committed. If the client spoke again meanwhile, its opening is replicated anew
+    /// rather than breaking what lives.
+    fn closed<S: Sink>(&mut self, id: u32, now: Instant, out: &mut S) {
+        let Some((flow, server, waits)) = self
+            .connections
+            .get(id)
+            .map(|entry| (entry.flow, entry.server, entry.waits()))
+        else {
+            return;
+        };
+        // An older connection with the same key ended; the one that waits has its own record on the way.
+        if waits {
+            return;
+        }
+        if self.connections.is_alive(id, now)
+            && let Ok(mut voice) = self.gate.voice(now, out)
+            && voice.open(flow.key(), server)
+        {
+            self.counters.note(Event::ConnectionReopened);
+            self.connections.reopened(id);
+        } else {
+            self.connections.remove(id);
+        }
+    }
+
+    /// Sends the held frame of a connection whose record is committed.
+    fn release<S: Sink>(&mut self, id: u32, now: Instant, out: &mut S) {
+        if !self
+            .connections
+            .get(id)
+            .is_some_and(|entry| entry.has_held())
+        {
+            return;
+        }
+        match self
+            .gate
+            .voice(now, out)
+            .and_then(|mut voice| self.send_held(id, &mut voice))
+        {
+            Ok(()) => self.counters.note(Event::HeldReleased),
+            Err(reason) => self.counters.count_held_dropped(reason),
+        }
+        self.connections.release_held(id);
+    }
+
+    fn send_held<S: Sink>(&mut self, id: u32, voice: &mut Voice<'_, S>) -> Result<(), DropReason> {
+        let route = self.route(self.connections.server(id)?)?;
+        let held = self.connections.held(id).ok_or(DropReason::NoConnection)?;
+        let packet = Ipv4::parse(held).map_err(DropReason::Malformed)?;
+        // The server may be another than the one it was planned for, when an older record was committed first.
+        let plan =
+            rewrite::plan(&packet, Offload::default(), &route).map_err(
+                |refusal| match refusal {
+                    rewrite::Refusal::TooBig => DropReason::FirstPacketTooBig,
+                    rewrite::Refusal::Drop(reason) => reason,
+                },
+            )?;
+        rewrite::send(&packet, plan, &route, &mut self.identification, voice);
+        Ok(())
+    }
+
+    /// Throws away every held frame, and forgets the connections that waited.
+    fn drop_held(&mut self, reason: DropReason) {
+        let mut from = 0;
+        while let Some((id, next)) = self.connections.pending_from(from) {
+            self.counters.count_held_dropped(reason);
+            self.connections.remove(id);
+            from = next;
+        }
+    }
+}

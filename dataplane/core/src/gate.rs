@@ -1,0 +1,123 @@
+//! The lease, and the only way out (P1).
+//!
+//! Invariant: this file has the only calls of [`Sink::transmit`], [`Sink::open`] and [`Sink::close`]. What speaks for a
+//! VIP needs a [`Voice`], and a voice exists only inside one call whose `now` lies before the lease's deadline. The one
+//! thing a backup may send is an ARP request that speaks for its own address ([`ask`]).
+
+use std::net::Ipv4Addr;
+
+use model::Instant;
+use model::connections::ConnectionKey;
+use model::ids::{Epoch, ServerId};
+
+use crate::wire::arp::{Arp, Operation};
+use crate::{DropReason, Interface, MacAddr, Sink};
+
+/// The bounded right to speak for the VIPs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The tenure it belongs to.
+    pub epoch: Epoch,
+    /// The first instant at which it is no longer held.
+    pub until: Instant,
+}
+
+/// What changed when a lease was set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// The same tenure, or still none.
+    None,
+    /// The first lease of a newer epoch.
+    NewEpoch,
+    /// There was one, there is none.
+    Gone,
+}
+
+/// Holds the lease.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    lease: Option<Lease>,
+    /// The newest epoch seen: a lease of an older one is never held again.
+    newest: Option<Epoch>,
+}
+
+impl Gate {
+    /// Takes the lease as it is known now.
+    pub(crate) fn set(&mut self, lease: Option<Lease>) -> Change {
+        let lease = lease.filter(|lease| self.newest.is_none_or(|newest| lease.epoch >= newest));
+        let Some(lease) = lease else {
+            if cfg!(feature = "planted-lease-off") {
+                return Change::None;
+            }
+            return if self.lease.take().is_some() {
+                Change::Gone
+            } else {
+                Change::None
+            };
+        };
+        self.lease = Some(lease);
+        if self.newest.replace(lease.epoch) == Some(lease.epoch) {
+            Change::None
+        } else {
+            Change::NewEpoch
+        }
+    }
+
+    /// The lease that was set last, held or not.
+    pub(crate) const fn lease(&self) -> Option<Lease> {
+        self.lease
+    }
+
+    /// A voice for the duration of one call, or why this ATM is silent.
+    pub(crate) fn voice<'a, S: Sink>(
+        &self,
+        now: Instant,
+        out: &'a mut S,
+    ) -> Result<Voice<'a, S>, DropReason> {
+        let lease = self.lease.ok_or(DropReason::NotActive)?;
+        if now < lease.until || cfg!(feature = "planted-lease-off") {
+            Ok(Voice { out })
+        } else {
+            Err(DropReason::LeaseExpired)
+        }
+    }
+}
+
+/// Proof that the lease is held at the `now` of this call.
+#[derive(Debug)]
+pub(crate) struct Voice<'a, S> {
+    out: &'a mut S,
+}
+
+impl<S: Sink> Voice<'_, S> {
+    pub(crate) fn transmit(&mut self, head: &[u8], body: &[u8]) {
+        self.out.transmit(head, body);
+    }
+
+    #[must_use]
+    pub(crate) fn open(&mut self, key: ConnectionKey, server: ServerId) -> bool {
+        self.out.open(key, server)
+    }
+
+    #[must_use]
+    pub(crate) fn close(&mut self, key: ConnectionKey) -> bool {
+        self.out.close(key)
+    }
+}
+
+/// Asks who has `target`, in the name of our own address: allowed without a lease, since it claims no VIP.
+pub(crate) fn ask<S: Sink>(
+    interface: &Interface,
+    target: Ipv4Addr,
+    destination: MacAddr,
+    out: &mut S,
+) {
+    let request = Arp {
+        operation: Operation::Request,
+        sender_mac: interface.mac,
+        sender: interface.address,
+        target_mac: MacAddr::ZERO,
+        target,
+    };
+    out.transmit(&request.frame(destination), &[]);
+}

@@ -1,0 +1,144 @@
+//! Ethernet addresses of the next hops, found by our own ARP (RFC 826) and kept fresh, on backups too: a takeover
+//! finds them all known.
+//!
+//! Only the next hops of the forwarding table have an entry, so the table bounds this one.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use model::Instant;
+use rustc_hash::FxHashMap;
+
+use crate::counters::{Counters, Event};
+use crate::{Interface, MacAddr, Sink, gate};
+
+/// Wait for an answer, and for the next try: an answer on a LAN takes microseconds, a restarting server asks for
+/// patience, and one request a second per missing server is no load.
+const RETRY: Duration = Duration::from_secs(1);
+/// A packet that wants an unknown next hop may bring the next try forward to this long after the last one.
+const RETRY_WANTED: Duration = Duration::from_millis(100);
+/// Age at which an address is asked for again, by unicast (RFC 1122 §2.3.2.1): half of the 60 s after which common
+/// stacks doubt an entry.
+const REFRESH: Duration = Duration::from_secs(30);
+/// Unanswered tries after which a known address is given up (RFC 1122 §2.3.2.1 (2): two or more).
+const TRIES_MAX: u8 = 3;
+/// Requests sent in one go, and the pause after them: 6,400 a second, so that 1,000 servers (the default of
+/// `NumServers`) are all asked within 160 ms of a table's installation and a switch is not flooded.
+const BATCH: usize = 64;
+const BATCH_PAUSE: Duration = Duration::from_millis(10);
+
+/// The next hops, in a fixed order between two table swaps.
+#[derive(Debug, Default)]
+pub(crate) struct Neighbours {
+    all: Vec<Neighbour>,
+    by_address: FxHashMap<Ipv4Addr, usize>,
+    /// The earliest `due`, or the end of the pause after a batch.
+    next: Option<Instant>,
+}
+
+#[derive(Clone, Debug)]
+struct Neighbour {
+    address: Ipv4Addr,
+    mac: Option<MacAddr>,
+    /// Requests since the last answer.
+    unanswered: u8,
+    asked: Instant,
+    due: Instant,
+}
+
+impl Neighbours {
+    /// Takes the next hops of a new table: known ones stay as they are, new ones are due at once.
+    pub(crate) fn install(&mut self, next_hops: impl Iterator<Item = Ipv4Addr>, now: Instant) {
+        let old = std::mem::take(self);
+        for address in next_hops {
+            self.by_address.entry(address).or_insert_with(|| {
+                let known = old
+                    .by_address
+                    .get(&address)
+                    .and_then(|&at| old.all.get(at))
+                    .cloned();
+                self.all.push(known.unwrap_or(Neighbour {
+                    address,
+                    mac: None,
+                    unanswered: 0,
+                    asked: Instant::BOOT,
+                    due: now,
+                }));
+                self.all.len() - 1
+            });
+        }
+        self.next = self.all.iter().map(|neighbour| neighbour.due).min();
+    }
+
+    /// Where a next hop of the installed table has its entry.
+    pub(crate) fn position(&self, address: Ipv4Addr) -> Option<usize> {
+        self.by_address.get(&address).copied()
+    }
+
+    /// The Ethernet address of the next hop at `position`.
+    pub(crate) fn mac(&self, position: usize) -> Option<MacAddr> {
+        self.all.get(position)?.mac
+    }
+
+    /// A packet wants the next hop at `position`, whose address is not known: ask soon.
+    pub(crate) fn want(&mut self, position: usize) {
+        if let Some(neighbour) = self.all.get_mut(position) {
+            neighbour.due = neighbour.due.min(neighbour.asked + RETRY_WANTED);
+            self.next = self.next.map(|next| next.min(neighbour.due));
+        }
+    }
+
+    /// Somebody says in an ARP packet of any kind that `address` is at `mac`.
+    pub(crate) fn learn(&mut self, address: Ipv4Addr, mac: MacAddr, now: Instant) {
+        let Some(neighbour) = self
+            .by_address
+            .get(&address)
+            .and_then(|&at| self.all.get_mut(at))
+        else {
+            return;
+        };
+        neighbour.mac = Some(mac);
+        neighbour.unanswered = 0;
+        neighbour.due = now + REFRESH;
+    }
+
+    /// When `ask` has something to do. May be early: then `ask` only finds the later instant.
+    pub(crate) const fn poll_timeout(&self) -> Option<Instant> {
+        self.next
+    }
+
+    /// Sends what requests are due, at most [`BATCH`].
+    pub(crate) fn ask<S: Sink>(
+        &mut self,
+        interface: &Interface,
+        now: Instant,
+        out: &mut S,
+        counters: &mut Counters,
+    ) {
+        if self.next.is_none_or(|next| next > now) {
+            return;
+        }
+        for neighbour in self
+            .all
+            .iter_mut()
+            .filter(|neighbour| neighbour.due <= now)
+            .take(BATCH)
+        {
+            if neighbour.unanswered >= TRIES_MAX && neighbour.mac.take().is_some() {
+                counters.note(Event::NeighbourLost);
+            }
+            gate::ask(
+                interface,
+                neighbour.address,
+                neighbour.mac.unwrap_or(MacAddr::BROADCAST),
+                out,
+            );
+            counters.note(Event::ArpRequest);
+            neighbour.unanswered = neighbour.unanswered.saturating_add(1);
+            neighbour.asked = now;
+            neighbour.due = now + RETRY;
+        }
+        let due = self.all.iter().map(|neighbour| neighbour.due).min();
+        self.next = due.map(|due| due.max(now + BATCH_PAUSE));
+    }
+}

@@ -1,0 +1,227 @@
+//! How a packet reaches its server: by tunnel (IPIP, RFC 2003) or by direct routing, whole, in segments or in fragments.
+//!
+//! The inner packet is left as the client sent it, but for work the sender's stack had left to its device.
+
+mod fragment;
+mod segment;
+
+use std::net::Ipv4Addr;
+use std::ops::{Deref, DerefMut};
+
+use crate::frame::{Checksum, Gso, Offload};
+use crate::gate::Voice;
+use crate::wire::checksum::Sum;
+use crate::wire::ethernet::{self, Ethernet};
+use crate::wire::ipv4::{self, Ipv4};
+use crate::wire::tcp::{self, Tcp};
+use crate::{DropReason, MacAddr, Malformed, Sink};
+
+/// Bytes that the tunnel adds.
+pub(crate) const TUNNEL_LEN: u16 = 20;
+/// TTL of the outer header (RFC 1700's default; the way to a server is short).
+const TTL: u8 = 64;
+/// Segments smaller than this are refused: Linux never makes them (TCP_MIN_SND_MSS), and it bounds the frames that one
+/// frame becomes to 1,364.
+const SEGMENT_MIN: usize = 48;
+/// The longest head: Ethernet, outer IP, inner IP and TCP, both with all options.
+const HEAD_MAX: usize =
+    ethernet::HEADER_LEN + TUNNEL_LEN as usize + ipv4::MAX_HEADER_LEN + tcp::MAX_HEADER_LEN;
+
+/// The way to a server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Route {
+    pub(crate) source: MacAddr,
+    pub(crate) next_hop: MacAddr,
+    /// Outer source and destination; `None`: direct routing.
+    pub(crate) tunnel: Option<(Ipv4Addr, Ipv4Addr)>,
+    /// The largest packet of a client that fits, in bytes.
+    pub(crate) mtu: u16,
+}
+
+/// In which pieces a packet goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Plan {
+    Whole,
+    /// TCP segments with this much payload each.
+    Segments(usize),
+    /// IP fragments.
+    Fragments,
+}
+
+/// Why a packet goes not at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Larger than the route's MTU, and the sender forbids fragments.
+    TooBig,
+    Drop(DropReason),
+}
+
+/// Decides in which pieces a packet goes. What is compared with the MTU is what will be on the wire: a segment, not
+/// the frame that carries many.
+pub(crate) fn plan<B: Deref<Target = [u8]>>(
+    packet: &Ipv4<B>,
+    offload: Offload,
+    route: &Route,
+) -> Result<Plan, Refusal> {
+    partial_at(packet, offload.checksum)
+        .map_err(|malformed| Refusal::Drop(DropReason::Malformed(malformed)))?;
+    let mtu = usize::from(route.mtu);
+    let unsupported = Refusal::Drop(DropReason::UnsupportedOffload);
+    match offload.gso {
+        Gso::None => whole(packet, mtu),
+        Gso::Other(_) => Err(unsupported),
+        Gso::TcpV4 { segment } => {
+            if packet.protocol() != ipv4::TCP || packet.is_fragment() {
+                return Err(unsupported);
+            }
+            let tcp = Tcp::parse(packet.payload())
+                .map_err(|malformed| Refusal::Drop(DropReason::Malformed(malformed)))?;
+            let headers = packet.header().len() + tcp.header_len;
+            let segment = usize::from(segment);
+            if segment < SEGMENT_MIN {
+                return Err(unsupported);
+            }
+            if packet.len() <= headers + segment {
+                whole(packet, mtu)
+            } else if headers + segment <= mtu {
+                Ok(Plan::Segments(segment))
+            } else if packet.dont_fragment() {
+                Err(Refusal::TooBig)
+            } else if headers + SEGMENT_MIN <= mtu {
+                // The sender allows smaller pieces, and this frame was never one piece: smaller segments, no fragments.
+                Ok(Plan::Segments(mtu - headers))
+            } else {
+                Err(Refusal::Drop(DropReason::PathTooNarrow))
+            }
+        }
+    }
+}
+
+fn whole<B: Deref<Target = [u8]>>(packet: &Ipv4<B>, mtu: usize) -> Result<Plan, Refusal> {
+    if packet.len() <= mtu {
+        Ok(Plan::Whole)
+    } else if packet.dont_fragment() {
+        Err(Refusal::TooBig)
+    } else if fragment::piece(packet, mtu).is_some() {
+        Ok(Plan::Fragments)
+    } else {
+        Err(Refusal::Drop(DropReason::PathTooNarrow))
+    }
+}
+
+/// Finishes a partial transport checksum in place (VIRTIO 1.2 §5.1.6.2: the field holds the pseudo-header's sum).
+pub(crate) fn finish<B: DerefMut<Target = [u8]>>(
+    packet: &mut Ipv4<B>,
+    offload: Offload,
+) -> Result<(), DropReason> {
+    let Some((start, field)) =
+        partial_at(packet, offload.checksum).map_err(DropReason::Malformed)?
+    else {
+        return Ok(());
+    };
+    let payload = packet.payload_mut();
+    let checksum = Sum::default().bytes(&payload[start..]).finish();
+    payload[field..field + 2].copy_from_slice(&checksum.to_be_bytes());
+    Ok(())
+}
+
+/// Where a partial checksum is: first byte to sum and first byte of the field, both in the IP payload.
+/// Invariant: `start <= field`, and `field + 2` lies in the payload.
+fn partial_at<B: Deref<Target = [u8]>>(
+    packet: &Ipv4<B>,
+    checksum: Checksum,
+) -> Result<Option<(usize, usize)>, Malformed> {
+    let Checksum::Partial { start, offset } = checksum else {
+        return Ok(None);
+    };
+    let before = ethernet::HEADER_LEN + packet.header().len();
+    let start = usize::from(start)
+        .checked_sub(before)
+        .ok_or(Malformed::Offload)?;
+    let field = start + usize::from(offset);
+    if field + 2 > packet.payload().len() {
+        return Err(Malformed::Offload);
+    }
+    Ok(Some((start, field)))
+}
+
+/// Sends a packet as planned; its checksum is finished, unless the plan is segments (each gets its own).
+pub(crate) fn send<B: Deref<Target = [u8]>, S: Sink>(
+    packet: &Ipv4<B>,
+    plan: Plan,
+    route: &Route,
+    identification: &mut u16,
+    voice: &mut Voice<'_, S>,
+) {
+    match plan {
+        Plan::Whole => {
+            let head = Head::new(
+                route,
+                packet.len(),
+                packet.tos(),
+                packet.dont_fragment(),
+                identification,
+            );
+            voice.transmit(head.bytes(), packet.bytes());
+        }
+        Plan::Segments(size) => segment::send(packet, size, route, identification, voice),
+        Plan::Fragments => fragment::send(packet, route, identification, voice),
+    }
+}
+
+/// The headers in front of a body: Ethernet, the outer one of a tunnel, and what the pieces need.
+struct Head {
+    bytes: [u8; HEAD_MAX],
+    len: usize,
+}
+
+impl Head {
+    /// Ethernet, and the outer header if there is a tunnel (RFC 2003 §3.1: TOS copied, DF copied when set).
+    fn new(
+        route: &Route,
+        inner_len: usize,
+        tos: u8,
+        dont_fragment: bool,
+        identification: &mut u16,
+    ) -> Self {
+        let mut head = Self {
+            bytes: [0; HEAD_MAX],
+            len: 0,
+        };
+        let link = Ethernet {
+            destination: route.next_hop,
+            source: route.source,
+            ethertype: ethernet::IPV4,
+        };
+        head.push(&link.bytes());
+        if let Some((source, destination)) = route.tunnel {
+            *identification = identification.wrapping_add(1);
+            let outer = ipv4::Header {
+                tos,
+                // `plan` keeps the inner packet within an MTU that leaves room for this header.
+                total_len: u16::try_from(inner_len + usize::from(TUNNEL_LEN)).unwrap_or(u16::MAX),
+                identification: *identification,
+                dont_fragment,
+                ttl: TTL,
+                protocol: ipv4::IPIP,
+                source,
+                destination,
+            };
+            head.push(&outer.bytes());
+        }
+        head
+    }
+
+    /// Appends; what does not fit is a mistake of this module, and cut off.
+    fn push(&mut self, bytes: &[u8]) -> &mut [u8] {
+        let end = (self.len + bytes.len()).min(HEAD_MAX);
+        let room = &mut self.bytes[self.len..end];
+        room.copy_from_slice(&bytes[..room.len()]);
+        self.len = end;
+        room
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
