@@ -1,3 +1,4 @@
 //! Everything that tests the cluster as a whole: a lab of network namespaces, faults, observers, workloads, checkers.
 
 pub mod lab;
+pub mod mail;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -108,7 +108,8 @@ pub enum MailError {
 pub fn serve(args: ServerArgs) -> Result<(), MailError> {
     let server = Server::start(args)?;
     for (protocol, address) in &server.addresses {
-        println!("listening {protocol} {address}");
+        // Whoever started it may have stopped listening; that is no reason to stop serving.
+        let _ = writeln!(io::stdout(), "listening {protocol} {address}");
     }
     server.wait();
     Ok(())
@@ -165,6 +166,7 @@ impl Server {
             store,
             stopping: AtomicBool::new(false),
             next_session: AtomicU64::new(0),
+            panicked: AtomicU64::new(0),
             sessions: Mutex::default(),
         });
         let mut server = Self {
@@ -187,6 +189,12 @@ impl Server {
     #[must_use]
     pub fn address(&self, protocol: Protocol) -> Option<SocketAddr> {
         self.addresses.get(&protocol).copied()
+    }
+
+    /// Sessions that ended by a panic: always 0, or there is a fault in this server.
+    #[must_use]
+    pub fn panicked_sessions(&self) -> u64 {
+        self.shared.panicked.load(Ordering::SeqCst)
     }
 
     /// Ends every session and returns when all threads are gone.
@@ -233,6 +241,7 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     stopping: AtomicBool,
     next_session: AtomicU64,
+    panicked: AtomicU64,
     sessions: Mutex<BTreeMap<u64, Session>>,
 }
 
@@ -290,7 +299,7 @@ fn admit(protocol: Protocol, stream: TcpStream, peer: SocketAddr, shared: &Arc<S
             Protocol::Imap => "* BYE too many sessions\r\n".to_owned(),
         };
         // The socket is still non-blocking or its send buffer empty: this cannot stall the listener.
-        let _ = io::Write::write_all(&mut &*stream, refusal.as_bytes());
+        let _ = (&*stream).write_all(refusal.as_bytes());
         return;
     }
     let number = shared.next_session.fetch_add(1, Ordering::Relaxed);
@@ -335,6 +344,9 @@ struct Registered<'a> {
 
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
+        if thread::panicking() {
+            self.shared.panicked.fetch_add(1, Ordering::SeqCst);
+        }
         if let Some(session) = self.shared.sessions().remove(&self.number) {
             let _ = session.stream.shutdown(Shutdown::Both);
         }
