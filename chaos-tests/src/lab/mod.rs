@@ -36,6 +36,7 @@ pub use default_conf::{ATMS_MAX, LINES_PORT, SERVERS_MAX, default_configuration}
 pub use error::{LabError, PlanError};
 pub use fault::Fault;
 pub use handle::{EXEC_SECONDS_MAX, Host, Lab, PROCESSES_MAX};
+pub(crate) use netns::enter;
 pub use netns::in_namespace;
 pub use network::{Link, OBSERVER_INTERFACE, bridge_port, format_mac};
 pub use plan::{ADMIN_PORT, HostPlan, PEER_PORT, PREFIX_LENGTH, Plan, atmd_toml};

@@ -82,7 +82,7 @@ impl Plan {
                     .extend(virtual_host.addresses.iter().filter_map(ipv4));
                 if let (Host::Name(name), Some(vip)) = (
                     &virtual_host.host,
-                    virtual_host.addresses.iter().find_map(|a| ipv4(a)),
+                    virtual_host.addresses.iter().find_map(ipv4),
                 ) {
                     plan.names.insert(name.clone(), vip);
                 }
