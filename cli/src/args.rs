@@ -1,0 +1,200 @@
+//! The command line: every command and option, its default and its bounds.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::endpoint::Endpoint;
+
+/// Ask and steer a cluster of ATMs.
+#[derive(Debug, Parser)]
+#[command(name = "atmctl", version, propagate_version = false, after_help = EXIT_CODES)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 refused by the cluster or an invalid configuration, \
+2 wrong usage or an unreadable file, 69 no ATM could be reached or none could answer, 74 the answer could not be written.";
+
+/// What holds for every command.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Global {
+    /// An ATM's admin address; given several times, or separated by commas, they are tried in order until one answers
+    #[arg(
+        long = "endpoint",
+        global = true,
+        env = "ATMCTL_ENDPOINT",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:7411",
+        value_delimiter = ','
+    )]
+    pub(crate) endpoints: Vec<Endpoint>,
+
+    /// Tables for people, or JSON for programs
+    #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+
+    /// How long one ATM has to answer, at most 3600 [default: 5; failover and config apply: 15]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = parse_timeout)]
+    timeout: Option<Duration>,
+
+    /// Colours: only on a terminal, always, or never
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    pub(crate) color: Color,
+}
+
+impl Global {
+    /// How long one ATM has to answer a command that has `default` unless the operator says otherwise.
+    pub(crate) fn timeout_or(&self, default: Duration) -> Duration {
+        self.timeout.unwrap_or(default)
+    }
+}
+
+/// The form of a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Table,
+    Json,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show who is active, and the state of ATMs, virtual hosts and servers
+    Status,
+    /// List connections
+    Connections(Connections),
+    /// Hand the virtual addresses over to another ATM, without breaking a connection
+    Failover {
+        /// The ATM that takes over [default: the most caught-up one, in the order of the configuration]
+        #[arg(long, value_name = "NAME")]
+        to: Option<String>,
+    },
+    /// Check, show and apply configurations
+    #[command(subcommand)]
+    Config(Config),
+    /// Show the counters of the ATM that answers
+    Counters,
+    /// Print the version of atmctl
+    Version,
+    /// Print the completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Connections {
+    /// Only those of this service
+    #[arg(long, value_name = "NAME")]
+    pub(crate) service: Option<String>,
+    /// Only those to this server
+    #[arg(long, value_name = "NAME")]
+    pub(crate) server: Option<String>,
+    /// At most so many [default: as many as the ATM gives]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Check a file without asking the cluster
+    Check {
+        /// The configuration file; - is stdin
+        file: PathBuf,
+    },
+    /// Print a configuration as it was applied, comments included
+    Show {
+        /// Which version [default: the current one]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        version: Option<u64>,
+        /// Add, as comments, the addresses that the names had when it was applied
+        #[arg(long)]
+        resolved: bool,
+    },
+    /// Make a file the configuration of the cluster, whole or not at all
+    Apply {
+        /// The configuration file; - is stdin
+        file: PathBuf,
+        /// Refuse unless this version is the current one
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        expect_version: Option<u64>,
+    },
+}
+
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    /// An hour: longer than any command can sensibly take.
+    const SECONDS_MAX: f64 = 3600.0;
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| "not a number of seconds".to_owned())?;
+    if seconds > 0.0 && seconds <= SECONDS_MAX {
+        Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+    } else {
+        Err(format!("must be more than 0 and at most {SECONDS_MAX}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn timeouts_are_positive_and_bounded() {
+        for (text, millis) in [("5", 5000), ("0.25", 250), ("3600", 3_600_000)] {
+            assert_eq!(
+                parse_timeout(text),
+                Ok(Duration::from_millis(millis)),
+                "{text}"
+            );
+        }
+        for text in ["0", "-1", "3600.5", "1e300", "NaN", "inf", "five", ""] {
+            assert!(parse_timeout(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_manual_names_every_command_and_option() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/man/atmctl.md");
+        let manual = std::fs::read_to_string(path).unwrap();
+        let mut missing = Vec::new();
+        let mut pending = vec![(String::from("atmctl"), Args::command())];
+        while let Some((path, command)) = pending.pop() {
+            for argument in command.get_arguments() {
+                missing.extend(
+                    argument
+                        .get_long()
+                        .map(|long| format!("--{long}"))
+                        .filter(|option| !manual.contains(option.as_str())),
+                );
+            }
+            for sub in command.get_subcommands() {
+                let path = format!("{path} {}", sub.get_name());
+                if !sub.has_subcommands() && !manual.contains(&format!("`{path}")) {
+                    missing.push(path.clone());
+                }
+                pending.push((path, sub.clone()));
+            }
+        }
+        assert_eq!(missing, Vec::<String>::new());
+    }
+}

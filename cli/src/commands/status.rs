@@ -1,0 +1,180 @@
+//! `atmctl status`: who is active, and how everything is.
+
+use proto::v1;
+
+use super::READ_TIMEOUT;
+use crate::args::{Format, Global};
+use crate::client::{self, Effect};
+use crate::failure::Failure;
+use crate::json::{Role, Status};
+use crate::output;
+use crate::table::{Cell, Column, Table, Tone};
+
+pub(super) async fn run(global: &Global) -> Result<(), Failure> {
+    let reply = client::ask(global, Effect::Reads, READ_TIMEOUT, async |mut admin| {
+        let reply = admin.status(v1::StatusRequest {}).await?;
+        Ok(reply.into_inner())
+    });
+    let status = Status::from(reply.await?);
+    match global.output {
+        Format::Json => output::print_json(&status),
+        Format::Table => output::print(&sections(&status, global.color.on_stdout())),
+    }
+}
+
+fn sections(status: &Status, color: bool) -> String {
+    let mut text = summary(status, color);
+    let (atms, hosts, servers) = (atms(status), virtual_hosts(status), servers(status));
+    append(&mut text, &atms, color);
+    append(&mut text, &hosts, color);
+    append(&mut text, &servers, color);
+    if !status.notices.is_empty() {
+        text.push_str("\nNotices:\n");
+        for notice in &status.notices {
+            let notice = Cell::new(notice, Tone::Doubtful).paint(color);
+            text.push_str(&format!("  {notice}\n"));
+        }
+    }
+    text
+}
+
+fn append<const COLUMNS: usize>(text: &mut String, table: &Table<COLUMNS>, color: bool) {
+    if !table.is_empty() {
+        text.push('\n');
+        text.push_str(&table.render(color));
+    }
+}
+
+fn summary(status: &Status, color: bool) -> String {
+    let active = match &status.active {
+        Some(name) => Cell::new(name, Tone::Good),
+        None => Cell::new("none", Tone::Bad),
+    };
+    let lease_left = match status.lease_left_ms {
+        0 => Cell::new("none", Tone::Doubtful),
+        left => format!("{left} ms").into(),
+    };
+    let full = status.connections >= status.connections_max;
+    let connections = Cell::new(
+        format!("{} of {}", status.connections, status.connections_max),
+        if full { Tone::Bad } else { Tone::Plain },
+    );
+    let lines = [
+        ("Active:", active),
+        ("Epoch:", status.epoch.into()),
+        ("Lease left:", lease_left),
+        (
+            "Configuration:",
+            format!("version {}", status.config_version).into(),
+        ),
+        ("Connections:", connections),
+        ("Replication debt:", status.replication_debt.into()),
+        ("Answered by:", (&status.answered_by).into()),
+    ];
+    lines
+        .iter()
+        .map(|(title, value)| format!("{title:<18}{}\n", value.paint(color)))
+        .collect()
+}
+
+fn atms(status: &Status) -> Table<6> {
+    let mut table = Table::new([
+        Column::Left("ATM"),
+        Column::Left("ROLE"),
+        Column::Right("APPLIED"),
+        Column::Right("LAG"),
+        Column::Left("REACHABLE"),
+        Column::Left("ADDRESS"),
+    ]);
+    for atm in &status.atms {
+        let (role, tone) = match atm.role {
+            Role::Active => ("active", Tone::Good),
+            Role::Backup => ("backup", Tone::Plain),
+            Role::Claiming => ("claiming", Tone::Doubtful),
+            Role::Witness => ("witness", Tone::Plain),
+            Role::Unknown => ("unknown", Tone::Doubtful),
+        };
+        table.push([
+            (&atm.name).into(),
+            Cell::new(role, tone),
+            atm.applied_index.into(),
+            atm.lag.into(),
+            yes_or_no(atm.reachable),
+            (&atm.address).into(),
+        ]);
+    }
+    table
+}
+
+fn virtual_hosts(status: &Status) -> Table<7> {
+    let mut table = Table::new([
+        Column::Left("VIRTUAL HOST"),
+        Column::Left("ADDRESS"),
+        Column::Left("SERVICE"),
+        Column::Left("PORT"),
+        Column::Left("SCHEDULER"),
+        Column::Left("REPLICATION"),
+        Column::Right("CONNECTIONS"),
+    ]);
+    for host in &status.virtual_hosts {
+        let addresses = host.addresses.join(",");
+        for service in &host.services {
+            table.push([
+                (&host.name).into(),
+                (&addresses).into(),
+                (&service.name).into(),
+                format!("{}:{}", service.protocol, service.port).into(),
+                (&service.scheduler).into(),
+                (&service.replication).into(),
+                service.connections.into(),
+            ]);
+        }
+        if host.services.is_empty() {
+            let [a, b, c, d, e] = [ABSENT; 5].map(Cell::from);
+            table.push([(&host.name).into(), (&addresses).into(), a, b, c, d, e]);
+        }
+    }
+    table
+}
+
+fn servers(status: &Status) -> Table<7> {
+    let mut table = Table::new([
+        Column::Left("SERVER"),
+        Column::Left("ADDRESS"),
+        Column::Left("METHOD"),
+        Column::Left("SERVICE"),
+        Column::Left("HEALTHY"),
+        Column::Right("WEIGHT"),
+        Column::Right("CONNECTIONS"),
+    ]);
+    for server in &status.servers {
+        for service in &server.services {
+            table.push([
+                (&server.name).into(),
+                (&server.address).into(),
+                (&server.method).into(),
+                (&service.name).into(),
+                yes_or_no(service.healthy),
+                service.weight.into(),
+                service.connections.into(),
+            ]);
+        }
+        if server.services.is_empty() {
+            let [a, b, c, d] = [ABSENT; 4].map(Cell::from);
+            let (name, address) = ((&server.name).into(), (&server.address).into());
+            table.push([name, address, (&server.method).into(), a, b, c, d]);
+        }
+    }
+    table
+}
+
+/// In place of a value that does not exist, so that every row has as many words as the header.
+const ABSENT: &str = "-";
+
+fn yes_or_no(yes: bool) -> Cell {
+    if yes {
+        Cell::new("yes", Tone::Plain)
+    } else {
+        Cell::new("no", Tone::Bad)
+    }
+}

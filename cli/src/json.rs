@@ -1,0 +1,386 @@
+//! Results as JSON. The names of the fields are a promise to programs: they may be added to, never changed.
+
+use std::collections::BTreeMap;
+
+use model::conf::{Diagnostic, Severity};
+use proto::v1;
+use serde::Serialize;
+
+/// `status`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Status {
+    pub(crate) answered_by: String,
+    /// Name of the active ATM.
+    pub(crate) active: Option<String>,
+    pub(crate) epoch: u64,
+    /// 0: nobody holds the lease, or its holder could not be asked.
+    pub(crate) lease_left_ms: u64,
+    pub(crate) config_version: u64,
+    pub(crate) applied_index: u64,
+    pub(crate) connections: u64,
+    pub(crate) connections_max: u64,
+    /// Connections that a crash of the active ATM right now would lose.
+    pub(crate) replication_debt: u64,
+    pub(crate) atms: Vec<Atm>,
+    pub(crate) virtual_hosts: Vec<VirtualHost>,
+    pub(crate) servers: Vec<Server>,
+    pub(crate) notices: Vec<String>,
+    pub(crate) tenure: Option<Tenure>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Atm {
+    pub(crate) name: String,
+    pub(crate) node: u64,
+    pub(crate) address: String,
+    pub(crate) role: Role,
+    pub(crate) applied_index: u64,
+    pub(crate) lag: u64,
+    pub(crate) reachable: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Role {
+    Active,
+    Backup,
+    Claiming,
+    Witness,
+    Unknown,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct VirtualHost {
+    pub(crate) name: String,
+    pub(crate) addresses: Vec<String>,
+    pub(crate) services: Vec<VirtualService>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct VirtualService {
+    pub(crate) name: String,
+    pub(crate) protocol: String,
+    pub(crate) port: u32,
+    pub(crate) connections: u64,
+    pub(crate) scheduler: String,
+    pub(crate) replication: String,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Server {
+    pub(crate) name: String,
+    pub(crate) address: String,
+    pub(crate) method: String,
+    pub(crate) services: Vec<ServerService>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct ServerService {
+    pub(crate) name: String,
+    pub(crate) healthy: bool,
+    pub(crate) weight: u32,
+    pub(crate) connections: u64,
+}
+
+/// Instants in nanoseconds of the active ATM's boot-time clock; 0: not yet.
+#[derive(Debug, Serialize)]
+pub(crate) struct Tenure {
+    pub(crate) epoch: u64,
+    pub(crate) last_heard_at_ns: u64,
+    pub(crate) leader_at_ns: u64,
+    pub(crate) begun_at_ns: u64,
+    pub(crate) table_at_ns: u64,
+    pub(crate) wait_until_ns: u64,
+    pub(crate) claimed_at_ns: u64,
+    pub(crate) first_arp_at_ns: u64,
+    pub(crate) first_forward_at_ns: u64,
+    pub(crate) now_ns: u64,
+    pub(crate) now_unix_ns: u64,
+}
+
+/// `connections`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Connections {
+    /// How many there are in all.
+    pub(crate) total: u64,
+    pub(crate) connections: Vec<Connection>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Connection {
+    pub(crate) protocol: String,
+    pub(crate) client: String,
+    pub(crate) vip: String,
+    pub(crate) service: String,
+    pub(crate) server: String,
+}
+
+/// `failover`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Failover {
+    pub(crate) from: String,
+    pub(crate) to: String,
+    pub(crate) epoch: u64,
+    pub(crate) elapsed_ms: u64,
+}
+
+/// `config show`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Configuration {
+    pub(crate) version: u64,
+    pub(crate) applied_by: String,
+    /// Those that can be shown.
+    pub(crate) versions: Vec<u64>,
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) source: String,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Host {
+    pub(crate) name: String,
+    pub(crate) address: String,
+}
+
+/// `config apply`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Applied {
+    /// `None`: refused.
+    pub(crate) version: Option<u64>,
+    /// Raft index at which it was committed; `None`: nothing was committed.
+    pub(crate) index: Option<u64>,
+    pub(crate) unchanged: bool,
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// One element of `config check`, and of the problems of `config apply`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Problem {
+    /// `error` or `warning`.
+    pub(crate) severity: Severity,
+    /// Its stable name.
+    pub(crate) code: String,
+    pub(crate) file: String,
+    /// From 1; `None`: it has no place in the file.
+    pub(crate) line: Option<u64>,
+    /// From 1, in characters.
+    pub(crate) column: Option<u64>,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+/// `counters`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Counters {
+    /// Whose they are.
+    pub(crate) atm: String,
+    pub(crate) counters: BTreeMap<String, u64>,
+}
+
+/// `version`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Version {
+    pub(crate) version: &'static str,
+}
+
+impl Problem {
+    /// A problem that the cluster found in `file`.
+    pub(crate) fn from_cluster(problem: v1::Problem, file: &str) -> Self {
+        let from_1 = |number: u32| (number > 0).then(|| u64::from(number));
+        Self {
+            severity: match problem.severity() {
+                v1::problem::Severity::Error => Severity::Error,
+                v1::problem::Severity::Warning => Severity::Warning,
+            },
+            file: file.to_owned(),
+            line: from_1(problem.line),
+            column: from_1(problem.column),
+            code: problem.code,
+            message: problem.message,
+            hint: Some(problem.hint).filter(|hint| !hint.is_empty()),
+        }
+    }
+}
+
+impl From<&Diagnostic> for Problem {
+    fn from(found: &Diagnostic) -> Self {
+        Self {
+            severity: found.severity,
+            code: found.code.to_string(),
+            file: found.file.clone(),
+            line: u64::try_from(found.line).ok(),
+            column: u64::try_from(found.column).ok(),
+            message: found.message.clone(),
+            hint: found.help.clone(),
+        }
+    }
+}
+
+impl From<v1::StatusReply> for Status {
+    fn from(reply: v1::StatusReply) -> Self {
+        Self {
+            answered_by: reply.answered_by,
+            active: reply.active,
+            epoch: reply.epoch,
+            lease_left_ms: reply.lease_left_ms,
+            config_version: reply.config_version,
+            applied_index: reply.applied_index,
+            connections: reply.connections,
+            connections_max: reply.connections_max,
+            replication_debt: reply.replication_debt,
+            atms: converted(reply.atms),
+            virtual_hosts: converted(reply.virtual_hosts),
+            servers: converted(reply.servers),
+            notices: reply.notices,
+            tenure: reply.tenure.map(Tenure::from),
+        }
+    }
+}
+
+impl From<v1::AtmStatus> for Atm {
+    fn from(atm: v1::AtmStatus) -> Self {
+        Self {
+            role: atm.role().into(),
+            name: atm.name,
+            node: atm.node,
+            address: atm.address,
+            applied_index: atm.applied_index,
+            lag: atm.lag,
+            reachable: atm.reachable,
+        }
+    }
+}
+
+impl From<v1::atm_status::Role> for Role {
+    fn from(role: v1::atm_status::Role) -> Self {
+        match role {
+            v1::atm_status::Role::Unknown => Self::Unknown,
+            v1::atm_status::Role::Active => Self::Active,
+            v1::atm_status::Role::Backup => Self::Backup,
+            v1::atm_status::Role::Claiming => Self::Claiming,
+            v1::atm_status::Role::Witness => Self::Witness,
+        }
+    }
+}
+
+impl From<v1::VirtualHostStatus> for VirtualHost {
+    fn from(host: v1::VirtualHostStatus) -> Self {
+        Self {
+            name: host.name,
+            addresses: host.addresses,
+            services: converted(host.services),
+        }
+    }
+}
+
+impl From<v1::VirtualServiceStatus> for VirtualService {
+    fn from(service: v1::VirtualServiceStatus) -> Self {
+        Self {
+            name: service.name,
+            protocol: service.protocol,
+            port: service.port,
+            connections: service.connections,
+            scheduler: service.scheduler,
+            replication: service.replication,
+        }
+    }
+}
+
+impl From<v1::ServerStatus> for Server {
+    fn from(server: v1::ServerStatus) -> Self {
+        Self {
+            name: server.name,
+            address: server.address,
+            method: server.method,
+            services: converted(server.services),
+        }
+    }
+}
+
+impl From<v1::ServerServiceStatus> for ServerService {
+    fn from(service: v1::ServerServiceStatus) -> Self {
+        Self {
+            name: service.name,
+            healthy: service.healthy,
+            weight: service.weight,
+            connections: service.connections,
+        }
+    }
+}
+
+impl From<v1::Tenure> for Tenure {
+    fn from(tenure: v1::Tenure) -> Self {
+        Self {
+            epoch: tenure.epoch,
+            last_heard_at_ns: tenure.last_heard_at_ns,
+            leader_at_ns: tenure.leader_at_ns,
+            begun_at_ns: tenure.begun_at_ns,
+            table_at_ns: tenure.table_at_ns,
+            wait_until_ns: tenure.wait_until_ns,
+            claimed_at_ns: tenure.claimed_at_ns,
+            first_arp_at_ns: tenure.first_arp_at_ns,
+            first_forward_at_ns: tenure.first_forward_at_ns,
+            now_ns: tenure.now_ns,
+            now_unix_ns: tenure.now_unix_ns,
+        }
+    }
+}
+
+impl From<v1::Connection> for Connection {
+    fn from(connection: v1::Connection) -> Self {
+        Self {
+            protocol: connection.protocol,
+            client: connection.client,
+            vip: connection.vip,
+            service: connection.service,
+            server: connection.server,
+        }
+    }
+}
+
+impl From<v1::FailoverReply> for Failover {
+    fn from(reply: v1::FailoverReply) -> Self {
+        Self {
+            from: reply.from,
+            to: reply.to,
+            epoch: reply.epoch,
+            elapsed_ms: reply.elapsed_ms,
+        }
+    }
+}
+
+impl From<v1::ShowConfigReply> for Configuration {
+    fn from(reply: v1::ShowConfigReply) -> Self {
+        Self {
+            version: reply.version,
+            applied_by: reply.applied_by,
+            versions: reply.versions,
+            hosts: converted(reply.hosts),
+            source: reply.source,
+        }
+    }
+}
+
+impl From<v1::HostAddress> for Host {
+    fn from(host: v1::HostAddress) -> Self {
+        Self {
+            name: host.name,
+            address: host.address,
+        }
+    }
+}
+
+impl From<v1::CountersReply> for Counters {
+    fn from(reply: v1::CountersReply) -> Self {
+        let counters = reply.counters.into_iter();
+        Self {
+            atm: reply.atm,
+            counters: counters
+                .map(|counter| (counter.name, counter.value))
+                .collect(),
+        }
+    }
+}
+
+fn converted<T, U: From<T>>(from: Vec<T>) -> Vec<U> {
+    from.into_iter().map(U::from).collect()
+}

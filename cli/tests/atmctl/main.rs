@@ -1,0 +1,20 @@
+//! `atmctl` as its users see it: the built binary against an ATM that answers by script.
+
+#[cfg(test)]
+mod config;
+#[cfg(test)]
+mod connections;
+#[cfg(test)]
+mod counters;
+#[cfg(test)]
+mod double;
+#[cfg(test)]
+mod failover;
+#[cfg(test)]
+mod local;
+#[cfg(test)]
+mod reach;
+#[cfg(test)]
+mod run;
+#[cfg(test)]
+mod status;

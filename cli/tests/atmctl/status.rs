@@ -1,0 +1,237 @@
+use proto::v1;
+use proto::v1::atm_status::Role;
+use serde_json::json;
+
+use crate::double::{Asked, Double, Script};
+use crate::run::asking;
+
+fn atm(name: &str, node: u64, role: i32, applied_index: u64, reachable: bool) -> v1::AtmStatus {
+    v1::AtmStatus {
+        name: name.into(),
+        role,
+        applied_index,
+        lag: 1200 - applied_index,
+        reachable,
+        node,
+        address: format!("10.0.0.{node}"),
+    }
+}
+
+fn example() -> v1::StatusReply {
+    v1::StatusReply {
+        answered_by: "atm2".into(),
+        active: Some("atm1".into()),
+        epoch: 7,
+        lease_left_ms: 143,
+        config_version: 3,
+        applied_index: 1199,
+        atms: vec![
+            atm("atm1", 1, Role::Active.into(), 1200, true),
+            atm("atm2", 2, Role::Backup.into(), 1199, true),
+            atm("atm3", 3, Role::Witness.into(), 0, false),
+            atm("atm4", 4, Role::Claiming.into(), 1200, true),
+            atm("atm5", 5, 99, 1200, true),
+        ],
+        virtual_hosts: vec![
+            v1::VirtualHostStatus {
+                name: "mail".into(),
+                addresses: vec!["10.0.0.100".into(), "fd00::100".into()],
+                services: vec![v1::VirtualServiceStatus {
+                    name: "smtp".into(),
+                    protocol: "tcp".into(),
+                    port: 25,
+                    connections: 12,
+                    scheduler: "wrr".into(),
+                    replication: "quorum".into(),
+                }],
+            },
+            v1::VirtualHostStatus {
+                name: "empty".into(),
+                addresses: vec!["10.0.0.101".into()],
+                services: vec![],
+            },
+        ],
+        servers: vec![
+            v1::ServerStatus {
+                name: "serv1".into(),
+                address: "10.0.0.11".into(),
+                method: "tunnel".into(),
+                services: vec![
+                    v1::ServerServiceStatus {
+                        name: "smtp".into(),
+                        healthy: true,
+                        weight: 10,
+                        connections: 12,
+                    },
+                    v1::ServerServiceStatus {
+                        name: "imap".into(),
+                        healthy: false,
+                        weight: 1,
+                        connections: 0,
+                    },
+                ],
+            },
+            v1::ServerStatus {
+                name: "idle".into(),
+                address: "10.0.0.12".into(),
+                method: "direct".into(),
+                services: vec![],
+            },
+        ],
+        connections: 12,
+        connections_max: 100_000,
+        replication_debt: 2,
+        notices: vec!["atm3 has \x1b[2Janother file".into()],
+        tenure: Some(v1::Tenure {
+            epoch: 7,
+            leader_at_ns: 1,
+            begun_at_ns: 2,
+            table_at_ns: 3,
+            wait_until_ns: 4,
+            claimed_at_ns: 5,
+            first_arp_at_ns: 6,
+            first_forward_at_ns: 0,
+            now_ns: 8,
+            now_unix_ns: 9,
+            last_heard_at_ns: 10,
+        }),
+    }
+}
+
+fn double(status: v1::StatusReply) -> Double {
+    Double::start(Script {
+        status,
+        ..Script::default()
+    })
+}
+
+#[test]
+fn the_table() {
+    let double = double(example());
+    let outcome = asking(&double, &["status"]).done();
+    assert_eq!(
+        outcome.stdout,
+        "\
+Active:           atm1
+Epoch:            7
+Lease left:       143 ms
+Configuration:    version 3
+Connections:      12 of 100000
+Replication debt: 2
+Answered by:      atm2
+
+ATM   ROLE      APPLIED   LAG  REACHABLE  ADDRESS
+atm1  active       1200     0  yes        10.0.0.1
+atm2  backup       1199     1  yes        10.0.0.2
+atm3  witness         0  1200  no         10.0.0.3
+atm4  claiming     1200     0  yes        10.0.0.4
+atm5  unknown      1200     0  yes        10.0.0.5
+
+VIRTUAL HOST  ADDRESS               SERVICE  PORT    SCHEDULER  REPLICATION  CONNECTIONS
+mail          10.0.0.100,fd00::100  smtp     tcp:25  wrr        quorum                12
+empty         10.0.0.101            -        -       -          -                      -
+
+SERVER  ADDRESS    METHOD  SERVICE  HEALTHY  WEIGHT  CONNECTIONS
+serv1   10.0.0.11  tunnel  smtp     yes          10           12
+serv1   10.0.0.11  tunnel  imap     no            1            0
+idle    10.0.0.12  direct  -        -             -            -
+
+Notices:
+  atm3 has \u{fffd}[2Janother file
+"
+    );
+    assert_eq!(outcome.stderr, "");
+    assert_eq!(double.asked(), [Asked::Status]);
+}
+
+#[test]
+fn the_table_of_a_cluster_without_an_active_atm() {
+    let double = double(v1::StatusReply {
+        active: None,
+        lease_left_ms: 0,
+        ..v1::StatusReply::default()
+    });
+    let outcome = asking(&double, &["status"]).done();
+    assert!(outcome.stdout.starts_with("Active:           none\n"));
+    assert!(outcome.stdout.contains("Lease left:       none\n"));
+    assert_eq!(outcome.stdout.lines().count(), 7);
+}
+
+#[test]
+fn the_json() {
+    let double = double(example());
+    let outcome = asking(&double, &["status", "--output", "json"]).done();
+    assert_eq!(
+        outcome.json(),
+        json!({
+            "answered_by": "atm2",
+            "active": "atm1",
+            "epoch": 7,
+            "lease_left_ms": 143,
+            "config_version": 3,
+            "applied_index": 1199,
+            "connections": 12,
+            "connections_max": 100_000,
+            "replication_debt": 2,
+            "atms": [
+                {"name": "atm1", "node": 1, "address": "10.0.0.1", "role": "active",
+                 "applied_index": 1200, "lag": 0, "reachable": true},
+                {"name": "atm2", "node": 2, "address": "10.0.0.2", "role": "backup",
+                 "applied_index": 1199, "lag": 1, "reachable": true},
+                {"name": "atm3", "node": 3, "address": "10.0.0.3", "role": "witness",
+                 "applied_index": 0, "lag": 1200, "reachable": false},
+                {"name": "atm4", "node": 4, "address": "10.0.0.4", "role": "claiming",
+                 "applied_index": 1200, "lag": 0, "reachable": true},
+                {"name": "atm5", "node": 5, "address": "10.0.0.5", "role": "unknown",
+                 "applied_index": 1200, "lag": 0, "reachable": true},
+            ],
+            "virtual_hosts": [
+                {"name": "mail", "addresses": ["10.0.0.100", "fd00::100"], "services": [
+                    {"name": "smtp", "protocol": "tcp", "port": 25, "connections": 12,
+                     "scheduler": "wrr", "replication": "quorum"},
+                ]},
+                {"name": "empty", "addresses": ["10.0.0.101"], "services": []},
+            ],
+            "servers": [
+                {"name": "serv1", "address": "10.0.0.11", "method": "tunnel", "services": [
+                    {"name": "smtp", "healthy": true, "weight": 10, "connections": 12},
+                    {"name": "imap", "healthy": false, "weight": 1, "connections": 0},
+                ]},
+                {"name": "idle", "address": "10.0.0.12", "method": "direct", "services": []},
+            ],
+            "notices": ["atm3 has \u{1b}[2Janother file"],
+            "tenure": {
+                "epoch": 7, "leader_at_ns": 1, "begun_at_ns": 2, "table_at_ns": 3,
+                "wait_until_ns": 4, "claimed_at_ns": 5, "first_arp_at_ns": 6,
+                "first_forward_at_ns": 0, "now_ns": 8, "now_unix_ns": 9, "last_heard_at_ns": 10,
+            },
+        })
+    );
+}
+
+#[test]
+fn the_json_of_a_cluster_without_an_active_atm_has_nulls() {
+    let double = double(v1::StatusReply::default());
+    let json = asking(&double, &["--output", "json", "status"])
+        .done()
+        .json();
+    assert_eq!(
+        (&json["active"], &json["tenure"]),
+        (&json!(null), &json!(null))
+    );
+    assert_eq!((&json["atms"], &json["notices"]), (&json!([]), &json!([])));
+}
+
+#[test]
+fn colours_only_when_wanted() {
+    let double = double(example());
+    for (choice, coloured) in [("always", true), ("never", false), ("auto", false)] {
+        let outcome = asking(&double, &["status", "--color", choice]).done();
+        assert_eq!(outcome.stdout.contains('\x1b'), coloured, "{choice}");
+    }
+    let json = asking(
+        &double,
+        &["status", "--color", "always", "--output", "json"],
+    );
+    assert!(!json.stdout.contains('\x1b'));
+}
