@@ -1,0 +1,354 @@
+//! Processes of a lab: signals reach the right one, and nothing outlives the lab, however its owner ends.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper that cannot go on has failed its test"
+)]
+
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use chaos_tests::lab::{
+    Condition, Fault, Identity, Lab, LabError, Record, Signal, end_stale_labs, ready, registered,
+};
+
+/// How long a killed process or namespace may take to be gone on a loaded machine.
+const GONE_WAIT: Duration = Duration::from_secs(10);
+
+/// Set for the copy of this test program that builds a lab and is then killed.
+const VICTIM: &str = "ATM_LAB_TEST_VICTIM";
+
+fn lab() -> Lab {
+    Lab::builder()
+        .atms(2)
+        .servers(1)
+        .client()
+        .without_daemons()
+        .start()
+        .unwrap()
+}
+
+/// A process that stands in for the daemon, under its name.
+fn stand_in(lab: &Lab, host: &str) -> Identity {
+    let sleep = ["sleep", "1000"];
+    lab.host(host)
+        .unwrap()
+        .spawn("atmd", sleep, &[])
+        .unwrap()
+        .identity
+}
+
+fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let give_up = Instant::now() + GONE_WAIT;
+    while !holds() {
+        assert!(Instant::now() < give_up, "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn faults_act_on_the_process_of_their_host() {
+    if !ready() {
+        return;
+    }
+    let lab = lab();
+    let (first, second) = (stand_in(&lab, "atm1"), stand_in(&lab, "atm2"));
+    let condition = |host| lab.condition(host, "atmd").unwrap();
+
+    lab.fault(Fault::Stop, "atm1").unwrap();
+    eventually("atm1 stopped", || condition("atm1") == Condition::Stopped);
+    assert_eq!(condition("atm2"), Condition::Running);
+    lab.fault(Fault::Cont, "atm1").unwrap();
+    eventually("atm1 runs", || condition("atm1") == Condition::Running);
+
+    lab.host("atm2").unwrap().signal(Signal::STOP).unwrap();
+    lab.fault(Fault::Kill, "atm2").unwrap();
+    assert_eq!(
+        second.condition(),
+        Condition::Dead,
+        "a stopped process is killed as well"
+    );
+    assert_eq!(first.condition(), Condition::Running);
+    let refused = lab.fault(Fault::Kill, "atm2").unwrap_err();
+    assert!(matches!(refused, LabError::NotRunning { .. }), "{refused}");
+
+    lab.fault(Fault::Restart, "atm2").unwrap();
+    lab.fault(Fault::Restart, "atm1").unwrap();
+    assert_eq!(first.condition(), Condition::Dead, "a restart kills first");
+    for host in ["atm1", "atm2"] {
+        assert_eq!(condition(host), Condition::Running, "{host}");
+    }
+    let refused = lab.fault(Fault::Kill, "serv1").unwrap_err();
+    assert!(matches!(refused, LabError::NoProcess { .. }), "{refused}");
+}
+
+#[test]
+fn a_process_gets_its_environment_and_log_and_its_name_once() {
+    if !ready() {
+        return;
+    }
+    let lab = lab();
+    let host = lab.host("serv1").unwrap();
+    let env = [("GREETING".to_owned(), "hello".to_owned())];
+    let script = "echo $GREETING; echo oops >&2; ip -br -4 addr show dev eth0; exec sleep 1000";
+    host.spawn("worker", ["sh", "-c", script], &env).unwrap();
+    eventually("the log", || {
+        fs::read_to_string(host.log("worker")).is_ok_and(|text| {
+            text.contains("hello\n") && text.contains("oops\n") && text.contains("10.1.0.11/24")
+        })
+    });
+    let again = host.spawn("worker", ["true"], &[]).unwrap_err();
+    assert!(matches!(again, LabError::AlreadyRunning { .. }), "{again}");
+    let bad = host.spawn("../worker", ["true"], &[]).unwrap_err();
+    assert!(matches!(bad, LabError::BadName(_)), "{bad}");
+}
+
+#[test]
+fn processes_outlive_the_thread_that_asked_for_them() {
+    if !ready() {
+        return;
+    }
+    let lab = lab();
+    let identity =
+        std::thread::scope(|scope| scope.spawn(|| stand_in(&lab, "atm1")).join().unwrap());
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(identity.condition(), Condition::Running);
+}
+
+#[test]
+fn nothing_is_left_after_drop() {
+    if !ready() {
+        return;
+    }
+    let lab = lab();
+    let record = lab.record();
+    let direct = stand_in(&lab, "atm1");
+    // A shell that dies leaves its child behind; the child is the lab's as well.
+    let script = "sleep 1000 & echo $!; wait";
+    let parent = lab
+        .host("atm2")
+        .unwrap()
+        .spawn("parent", ["sh", "-c", script], &[])
+        .unwrap();
+    let log = lab.host("atm2").unwrap().log("parent");
+    eventually("the child's pid", || {
+        fs::read_to_string(&log).is_ok_and(|t| t.ends_with('\n'))
+    });
+    let child = Identity::of(fs::read_to_string(&log).unwrap().trim().parse().unwrap()).unwrap();
+    lab.kill("atm2", "parent").unwrap();
+    assert!(child.is_alive());
+    drop(lab);
+    for identity in [direct, parent.identity, child] {
+        eventually("all processes dead", || !identity.is_alive());
+    }
+    assert_gone(&record);
+}
+
+#[test]
+fn a_failed_start_leaves_nothing() {
+    if !ready() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let lab = Lab::builder()
+        .dir(dir.path())
+        .without_daemons()
+        .start()
+        .unwrap();
+    let refused = Lab::builder()
+        .dir(dir.path())
+        .without_daemons()
+        .start()
+        .err()
+        .unwrap();
+    assert!(matches!(refused, LabError::AlreadyUp { .. }), "{refused}");
+    let record = lab.record();
+    drop(lab);
+    assert_gone(&record);
+    assert!(dir.path().exists(), "a directory that was given stays");
+    assert!(matches!(Lab::open(dir.path()), Err(LabError::NoLab { .. })));
+}
+
+#[test]
+fn another_process_may_steer_the_lab_by_its_directory() {
+    if !ready() {
+        return;
+    }
+    let lab = lab();
+    let before = stand_in(&lab, "atm1");
+    let run = |args: &[&str]| {
+        let output = lab_program()
+            .args(args)
+            .arg("--dir")
+            .arg(lab.dir())
+            .output()
+            .unwrap();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+        )
+    };
+    assert_eq!(run(&["fault", "restart", "atm1"]).0, Some(0));
+    assert_eq!(before.condition(), Condition::Dead);
+    assert_eq!(lab.condition("atm1", "atmd").unwrap(), Condition::Running);
+    let after = lab.record().process("atm1", "atmd").unwrap().identity;
+
+    let (code, text) = run(&["status", "--output", "json"]);
+    assert_eq!(code, Some(0));
+    let status: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(status["hosts"][0]["processes"][0]["pid"], after.pid);
+
+    let code = lab_program()
+        .args(["exec", "--dir"])
+        .arg(lab.dir())
+        .args(["client", "--", "sh", "-c", "exit 7"])
+        .status()
+        .unwrap();
+    assert_eq!(code.code(), Some(7));
+    drop(lab);
+    eventually("the process another one started is dead", || {
+        !after.is_alive()
+    });
+}
+
+#[test]
+fn a_lab_that_is_up_stays_until_it_is_taken_down() {
+    if !ready() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let run = |args: &[&str]| {
+        lab_program()
+            .args(args)
+            .arg("--dir")
+            .arg(dir.path())
+            .stdout(Stdio::null())
+            .status()
+            .unwrap()
+            .code()
+    };
+    assert_eq!(
+        run(&["up", "--no-daemons", "--atms", "1", "--servers", "1"]),
+        Some(0)
+    );
+    end_stale_labs();
+    let record = Lab::open(dir.path()).unwrap().record();
+    assert!(record.is_up() && record.persistent && !record.owner.is_alive());
+    assert_eq!(
+        run(&["up", "--no-daemons"]),
+        Some(1),
+        "the directory is taken"
+    );
+    assert_eq!(run(&["down"]), Some(0));
+    assert_gone(&record);
+    assert_eq!(run(&["down"]), Some(69));
+}
+
+#[test]
+fn nothing_is_left_after_the_owner_is_killed() {
+    if !ready() {
+        return;
+    }
+    if let Some(report) = std::env::var_os(VICTIM) {
+        become_the_victim(Path::new(&report));
+    }
+    for janitor_dies_first in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let report = dir.path().join("report");
+        let mut victim = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "nothing_is_left_after_the_owner_is_killed",
+                "--nocapture",
+            ])
+            .env(VICTIM, &report)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        eventually("the victim's lab", || report.exists());
+        let text = fs::read_to_string(&report).unwrap();
+        let (lab_dir, child) = text.split_once('\n').unwrap();
+        let child = Identity::of(child.trim().parse().unwrap()).unwrap();
+        let record = Record::read(&PathBuf::from(lab_dir).join("lab.json")).unwrap();
+        let leader = record.processes[0].identity;
+        assert!(leader.is_alive() && child.is_alive() && record.is_up());
+        if janitor_dies_first {
+            assert!(janitor_of(&record, victim.id()).signal(Signal::KILL));
+        }
+
+        victim.kill().unwrap();
+        victim.wait().unwrap();
+        eventually("the kernel kills the process", || !leader.is_alive());
+        if !janitor_dies_first {
+            eventually("the janitor removes the namespaces", || !record.is_up());
+        }
+        assert!(
+            child.is_alive(),
+            "what the process left behind waits for the next start"
+        );
+        drop(
+            Lab::builder()
+                .atms(1)
+                .servers(1)
+                .without_daemons()
+                .start()
+                .unwrap(),
+        );
+        eventually("the next start ends the rest", || !child.is_alive());
+        assert_gone(&record);
+    }
+}
+
+/// Builds a lab with a process that has a child, writes where to `report`, and waits to be killed.
+fn become_the_victim(report: &Path) -> ! {
+    let lab = lab();
+    let host = lab.host("atm1").unwrap();
+    let script = "sleep 1000 & echo $!; wait";
+    host.spawn("atmd", ["sh", "-c", script], &[]).unwrap();
+    let log = host.log("atmd");
+    eventually("the child's pid", || {
+        fs::read_to_string(&log).is_ok_and(|t| t.ends_with('\n'))
+    });
+    let child = fs::read_to_string(&log).unwrap();
+    let fresh = report.with_extension("new");
+    fs::write(&fresh, format!("{}\n{child}", lab.dir().display())).unwrap();
+    fs::rename(fresh, report).unwrap();
+    // Ends with its parent in any case: the pipe of standard input closes, or the signal comes.
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    std::thread::sleep(GONE_WAIT * 3);
+    panic!("nobody killed the victim");
+}
+
+fn janitor_of(record: &Record, owner: u32) -> Identity {
+    let children = fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|e| e.unwrap().file_name().to_str()?.parse::<u32>().ok())
+        .filter(|pid| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            status.lines().any(|line| line == format!("PPid:\t{owner}"))
+        });
+    let mut janitors = children.filter(|pid| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).into_owned();
+        line.contains("lab-janitor") && line.contains(&record.prefix)
+    });
+    Identity::of(janitors.next().unwrap()).unwrap()
+}
+
+fn assert_gone(record: &Record) {
+    for namespace in record.namespaces() {
+        assert!(
+            !Path::new("/run/netns").join(&namespace).exists(),
+            "{namespace}"
+        );
+    }
+    assert!(!registered().iter().any(|r| r.prefix == record.prefix));
+    assert!(!record.dir_is_temporary || !record.dir.exists());
+}
+
+fn lab_program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_lab"))
+}
