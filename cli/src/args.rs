@@ -96,6 +96,9 @@ pub(crate) enum Command {
     },
 }
 
+/// What is kept of an answer, some 200 bytes each: more than anybody can use of a list.
+pub(crate) const CONNECTIONS_MAX: u64 = 1_000_000;
+
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Connections {
     /// Only those of this service
@@ -104,8 +107,8 @@ pub(crate) struct Connections {
     /// Only those to this server
     #[arg(long, value_name = "NAME")]
     pub(crate) server: Option<String>,
-    /// At most so many [default: as many as the ATM gives]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    /// At most so many, up to a million [default: as many as the ATM gives]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=CONNECTIONS_MAX))]
     pub(crate) limit: Option<u64>,
 }
 

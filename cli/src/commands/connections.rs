@@ -4,15 +4,12 @@ use proto::v1;
 use tonic::Status;
 
 use super::READ_TIMEOUT;
-use crate::args::{Connections as Filter, Format, Global};
+use crate::args::{CONNECTIONS_MAX, Connections as Filter, Format, Global};
 use crate::client::{self, Admin, Effect};
 use crate::failure::Failure;
 use crate::json::{Connection, Connections};
 use crate::output;
 use crate::table::{Column, Table};
-
-/// What is kept of an answer without `--limit`, 200 bytes each: more than anybody can use of a list.
-const CONNECTIONS_MAX: u64 = 1_000_000;
 
 pub(super) async fn run(global: &Global, filter: &Filter) -> Result<(), Failure> {
     let found = client::ask(global, Effect::Reads, READ_TIMEOUT, async |admin| {

@@ -38,6 +38,7 @@ fn wrong_usage() {
         (&["config", "check"], "<FILE>"),
         (&["connections", "--limit", "0"], "--limit"),
         (&["connections", "--limit", "many"], "--limit"),
+        (&["connections", "--limit", "1000001"], "--limit"),
         (&["config", "show", "--version", "0"], "--version"),
         (&["config", "apply", "x", "--expect-version", "-1"], "'-1'"),
         (&["failover", "atm2"], "atm2"),

@@ -1,6 +1,8 @@
 //! `atmctl` as its users see it: the built binary against an ATM that answers by script.
 
 #[cfg(test)]
+mod apply;
+#[cfg(test)]
 mod config;
 #[cfg(test)]
 mod connections;
