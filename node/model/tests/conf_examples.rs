@@ -30,12 +30,12 @@ fn valid_with_telnet_warning(name: &str, source: &str) -> (Config, Checked) {
         source
             .lines()
             .nth(warning.line - 1)
-            .unwrap()
+            .expect("the line of the warning")
             .trim_start()
             .find("Service telnet"),
         Some(0)
     );
-    (checked.config.clone().unwrap(), checked)
+    (checked.config.clone().expect("a valid file"), checked)
 }
 
 #[test]

@@ -283,8 +283,17 @@ impl Findings {
         }
     }
 
+    pub(super) fn errors(&self) -> usize {
+        self.errors
+    }
+
     pub(super) fn has_errors(&self) -> bool {
         self.errors > 0
+    }
+
+    /// Whether a further error would only be counted, so that looking for its cure is in vain.
+    pub(super) fn is_full_of_errors(&self) -> bool {
+        self.errors >= Self::KEPT_OF_EACH_SEVERITY_MAX
     }
 
     #[cfg(test)]

@@ -142,19 +142,19 @@ mod tests {
 
     #[test]
     fn words_know_where_they_stand() {
-        let cases: &[(&str, &[&[(&str, usize)]])] = &[
-            ("", &[]),
-            ("# only a comment\n \t \n", &[]),
-            ("a b", &[&[("a", 0), ("b", 2)]]),
+        let cases = [
+            ("", Vec::<Vec<(&str, usize)>>::new()),
+            ("# only a comment\n \t \n", vec![]),
+            ("a b", vec![vec![("a", 0), ("b", 2)]]),
             (
                 "  a\t\tb # c\r\nd#e\n",
-                &[&[("a", 2), ("b", 5)], &[("d", 13)]],
+                vec![vec![("a", 2), ("b", 5)], vec![("d", 12)]],
             ),
-            ("\u{feff}a\n", &[&[("a", 3)]]),
-            ("ä ö\n", &[&[("ä", 0), ("ö", 3)]]),
+            ("\u{feff}a\n", vec![vec![("a", 3)]]),
+            ("ä ö\n", vec![vec![("ä", 0), ("ö", 3)]]),
         ];
         for (source, expected) in cases {
-            assert_eq!(texts(source), *expected, "{source:?}");
+            assert_eq!(texts(source), expected, "{source:?}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! `clusterserver.conf`: the configuration file of TurboLinux Cluster Server 6, with extensions that keep old files valid.
 //!
-//! [`check`] reads a file, [`print`] writes one: `check(print(config)).config == Some(config)`. What only addresses
+//! [`check`] reads a file, [`print()`] writes one: `check(print(config)).config == Some(config)`. What only addresses
 //! can tell, once host names have them, is left to [`Config::problems`]. `docs/CONFIGURATION.md` is the reference
 //! for people.
 

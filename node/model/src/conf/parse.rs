@@ -173,6 +173,14 @@ impl<'a> Parser<'a, '_> {
     }
 
     fn unknown(&mut self, keyword: Word<'a>) {
+        let message = format!("unknown keyword `{}`", keyword.text);
+        let finding = Finding::error(Code::UnknownKeyword, keyword.span(), message)
+            .label("not a keyword")
+            .help("comments begin with `#`");
+        if self.findings.is_full_of_errors() {
+            self.findings.push(finding);
+            return;
+        }
         // A keyword that fits here is a better guess than a closer one that does not.
         let here = self.open.as_ref().map(|block| block.kind);
         let fitting = keywords::keywords().filter(|name| match keywords::find(name) {
@@ -183,13 +191,7 @@ impl<'a> Parser<'a, '_> {
         });
         let suggestion =
             suggest(keyword.text, fitting).or_else(|| suggest(keyword.text, keywords::keywords()));
-        let message = format!("unknown keyword `{}`", keyword.text);
-        self.findings.push(
-            Finding::error(Code::UnknownKeyword, keyword.span(), message)
-                .label("not a keyword")
-                .help("comments begin with `#`")
-                .did_you_mean(suggestion),
-        );
+        self.findings.push(finding.did_you_mean(suggestion));
     }
 
     fn finish(mut self) -> Tree<'a> {

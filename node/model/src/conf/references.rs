@@ -1,5 +1,6 @@
 //! Names that refer to other parts of the file, and parts that nothing refers to.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::diagnostic::{Code, Finding, suggest};
@@ -11,6 +12,7 @@ type Report<'r> = dyn FnMut(Finding<Subject>) + 'r;
 /// Reports every reference without its target and every part without its use.
 pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     let names = Names {
+        suggestions_left: Cell::new(SUGGESTIONS_MAX),
         agents: config
             .user_checks
             .iter()
@@ -40,10 +42,27 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
 }
 
 struct Names<'c> {
+    /// A hostile file could have as many unknown names as lines, and looking for each of them takes its time.
+    suggestions_left: Cell<usize>,
     agents: BTreeSet<&'c str>,
     services: BTreeSet<&'c str>,
     servers: BTreeSet<&'c str>,
     pools: BTreeSet<&'c str>,
+}
+
+/// As many as are reported.
+const SUGGESTIONS_MAX: usize = 200;
+
+impl Names<'_> {
+    fn suggest<'n>(
+        &self,
+        word: &str,
+        candidates: impl Iterator<Item = &'n str>,
+    ) -> Option<&'n str> {
+        let left = self.suggestions_left.get().checked_sub(1)?;
+        self.suggestions_left.set(left);
+        suggest(word, candidates)
+    }
 }
 
 fn agents(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {
@@ -72,7 +91,7 @@ fn agents(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {
             .help(format!(
                 "add `UserCheck {name}` with the path of the program, or use http, connect or none"
             ))
-            .did_you_mean(suggest(name, known)),
+            .did_you_mean(names.suggest(name, known)),
         );
     }
     for (i, agent) in config.user_checks.iter().enumerate() {
@@ -110,7 +129,7 @@ fn server_pools(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {
                 report(
                     Finding::error(Code::UnknownServer, Subject::AddServer(p, s), message)
                         .help("declare it with a `Server` line in the `Servers` block")
-                        .did_you_mean(suggest(&server.server, names.servers.iter().copied())),
+                        .did_you_mean(names.suggest(&server.server, names.servers.iter().copied())),
                 );
             }
             for (o, offer) in server.offers.iter().enumerate() {
@@ -120,7 +139,9 @@ fn server_pools(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {
                     report(
                         Finding::error(Code::UnknownService, Subject::Offer(p, s, o), message)
                             .help("declare it with a `Service` line in the `Services` block")
-                            .did_you_mean(suggest(&offer.service, names.services.iter().copied())),
+                            .did_you_mean(
+                                names.suggest(&offer.service, names.services.iter().copied()),
+                            ),
                     );
                 }
             }
@@ -173,7 +194,7 @@ fn virtual_hosts(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {
                 report(
                     Finding::error(Code::UnknownPool, Subject::AddServerPool(h, p), message)
                         .help("declare it with a `ServerPool` block")
-                        .did_you_mean(suggest(pool, names.pools.iter().copied())),
+                        .did_you_mean(names.suggest(pool, names.pools.iter().copied())),
                 );
             }
             if let Some(first) = here.insert(pool.as_str(), p) {

@@ -246,10 +246,10 @@ fn unusable(config: &Config, hosts: &Hosts, report: &mut Report<'_>) {
         else {
             continue;
         };
-        let usable = values::unicast(*address).and_then(|address| match subject {
-            Subject::VirtualHost(_) => values::virtual_address(address),
-            _ => Ok(address),
-        });
+        let mut usable = values::unicast(*address);
+        if matches!(subject, Subject::VirtualHost(_)) {
+            usable = usable.and_then(values::virtual_address);
+        }
         if let Err(complaint) = usable {
             let message = format!("{}, and it is what `{name}` stands for", complaint.message);
             report(Finding::error(complaint.code, subject, message).help(complaint.help));
@@ -388,7 +388,18 @@ fn overlaps(view: &View<'_>, report: &mut Report<'_>) {
                     continue;
                 };
                 let key = (*vip, service.protocol, service.port);
-                let Some((other, before)) = taken.insert(key, (h, offered)) else {
+                let before = taken.insert(key, (h, offered));
+                if taken.len() > VIRTUAL_SERVICES_MAX {
+                    let message =
+                        format!("there are more than {VIRTUAL_SERVICES_MAX} virtual services");
+                    report(
+                        Finding::error(Code::TooManyServices, *subject, message).help(
+                            "each service of each virtual address is one; use fewer of either",
+                        ),
+                    );
+                    return;
+                }
+                let Some((other, before)) = before else {
                     continue;
                 };
                 let (protocol, port) = (service.protocol.as_str(), service.port);
@@ -415,16 +426,6 @@ fn overlaps(view: &View<'_>, report: &mut Report<'_>) {
                             .related(before.offer, "offered here")
                             .help("use one service, or two virtual hosts"),
                     );
-                }
-                if taken.len() > VIRTUAL_SERVICES_MAX {
-                    let message =
-                        format!("there are more than {VIRTUAL_SERVICES_MAX} virtual services");
-                    report(
-                        Finding::error(Code::TooManyServices, *subject, message).help(
-                            "each service of each virtual address is one; use fewer of either",
-                        ),
-                    );
-                    return;
                 }
             }
         }

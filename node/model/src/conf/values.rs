@@ -181,7 +181,7 @@ pub(super) fn print_duration(duration: Duration) -> String {
     let milliseconds = duration.as_millis();
     [("", 1_000), ("m", 60_000), ("h", 3_600_000), ("ms", 1)]
         .into_iter()
-        .filter(|(_, unit)| milliseconds % unit == 0)
+        .filter(|(_, unit)| milliseconds.is_multiple_of(*unit))
         .map(|(name, unit)| format!("{}{name}", milliseconds / unit))
         .min_by_key(String::len)
         .unwrap_or_default()
@@ -249,15 +249,16 @@ pub(super) fn virtual_address(address: IpAddr) -> Result<IpAddr, Complaint> {
 
 /// An address or a name (RFC 1123 §2.1; `_` is let through, since resolvers do).
 pub(super) fn host(word: &str) -> Result<Host, Complaint> {
-    if word.contains(':') || looks_like_ipv4(word) {
-        return address(word).map(Host::Address);
+    let unrooted = word.strip_suffix('.').unwrap_or(word);
+    if word.contains(':') || looks_like_ipv4(unrooted) {
+        return address(unrooted).map(Host::Address);
     }
     let complaint = |message| {
         let help =
             "an IP address, or a host name of letters, digits, `-` and dots as in `serv1.my.org`";
         Complaint::new(Code::BadHost, message, help)
     };
-    let name = word.strip_suffix('.').unwrap_or(word).to_ascii_lowercase();
+    let name = unrooted.to_ascii_lowercase();
     if name.len() > HOST_BYTES_MAX {
         let message = format!(
             "the host name has {} characters; at most {HOST_BYTES_MAX} are allowed",
@@ -292,7 +293,7 @@ const LABEL_BYTES_MAX: usize = 63;
 fn looks_like_ipv4(word: &str) -> bool {
     word.rsplit('.')
         .next()
-        .is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()))
+        .is_some_and(|last| !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// `255.255.255.0`, `/24` or `24`.
@@ -432,6 +433,8 @@ mod tests {
             ("::ffff:10.1.0.1", Code::BadAddress),
             ("2001:db8::g", Code::BadAddress),
             ("a..b", Code::BadHost),
+            (".", Code::BadHost),
+            ("10.1.0.300.", Code::BadAddress),
             ("-a", Code::BadHost),
             ("sérv", Code::BadHost),
             ("10.1.0.0/24", Code::BadHost),

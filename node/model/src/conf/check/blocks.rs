@@ -22,9 +22,13 @@ impl<'a> Checker<'a> {
         let subnet = singles
             .get(&Directive::Subnet)
             .and_then(|statement| self.subnet(statement));
+        // A gateway that is wrong is not a missing one: the unspecified address stands in for it.
         let gateway = self
             .single_argument(&singles, Directive::Gateway)
-            .and_then(|word| self.accept(word, values::address_v4(word.text)));
+            .map(|word| {
+                self.accept(word, values::address_v4(word.text))
+                    .unwrap_or(Ipv4Addr::UNSPECIFIED)
+            });
         if let Some(first) = first {
             self.duplicate_block(block, first.clone());
             return;

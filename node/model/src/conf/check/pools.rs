@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::time::Duration;
 
 use super::super::bounds::{
-    ATMS_MAX, CHECK_FREQUENCY_MIN, CHECK_MAX, CHECK_TIMEOUT_MIN, CONNECTION_TIMEOUT_MAX,
-    CONNECTION_TIMEOUT_MIN, HEARTBEAT_DELAY_MAX, HEARTBEAT_DELAY_MIN, MAX_LOST_HEARTBEATS_MAX,
-    MAX_LOST_HEARTBEATS_MIN, NUM_CONNECTIONS_MAX, NUM_SERVERS_MAX, NUM_SERVICES_MAX,
-    SEND_ARP_DELAY_MAX, SEND_ARP_DELAY_MIN,
+    ATMS_MAX, CHECK_FREQUENCY_DEFAULT, CHECK_FREQUENCY_MIN, CHECK_MAX, CHECK_TIMEOUT_DEFAULT,
+    CHECK_TIMEOUT_MIN, CONNECTION_TIMEOUT_MAX, CONNECTION_TIMEOUT_MIN, HEARTBEAT_DELAY_MAX,
+    HEARTBEAT_DELAY_MIN, MAX_LOST_HEARTBEATS_MAX, MAX_LOST_HEARTBEATS_MIN, NUM_CONNECTIONS_MAX,
+    NUM_SERVERS_MAX, NUM_SERVICES_MAX, SEND_ARP_DELAY_MAX, SEND_ARP_DELAY_MIN,
 };
 use super::super::diagnostic::{Code, Finding};
 use super::super::keywords::{ATM_OPTIONS, Directive};
@@ -33,32 +34,14 @@ impl<'a> Checker<'a> {
         let name = self.block_argument(block);
         let singles = self.singles(&block.statements);
         let mut pool = ServerPool::named(name.map_or("", |word| word.text));
-        let frequency = CHECK_FREQUENCY_MIN..=CHECK_MAX;
-        let timeout = CHECK_TIMEOUT_MIN..=CHECK_MAX;
-        self.duration(
-            &singles,
-            Directive::CheckServerFrequency,
-            frequency.clone(),
-            &mut pool.check_server_frequency,
-        );
-        self.duration(
-            &singles,
+        let server = [
             Directive::CheckServerTimeout,
-            timeout.clone(),
-            &mut pool.check_server_timeout,
-        );
-        self.duration(
-            &singles,
-            Directive::CheckPortFrequency,
-            frequency,
-            &mut pool.check_port_frequency,
-        );
-        self.duration(
-            &singles,
-            Directive::CheckPortTimeout,
-            timeout,
-            &mut pool.check_port_timeout,
-        );
+            Directive::CheckServerFrequency,
+        ];
+        let port = [Directive::CheckPortTimeout, Directive::CheckPortFrequency];
+        [pool.check_server_timeout, pool.check_server_frequency] =
+            self.check_times(&singles, server);
+        [pool.check_port_timeout, pool.check_port_frequency] = self.check_times(&singles, port);
         let mut adding = Adding {
             pool,
             places: PoolPlaces {
@@ -76,19 +59,6 @@ impl<'a> Checker<'a> {
             self.add_server(statement, &mut adding);
         }
         let Adding { pool, places, .. } = adding;
-        self.check_lasts_too_long(
-            &singles,
-            [
-                Directive::CheckServerTimeout,
-                Directive::CheckServerFrequency,
-            ],
-            &pool,
-        );
-        self.check_lasts_too_long(
-            &singles,
-            [Directive::CheckPortTimeout, Directive::CheckPortFrequency],
-            &pool,
-        );
         let Some(name) = name else { return };
         if self.declare(Kind::ServerPool, name) {
             self.places.server_pools.push(places);
@@ -96,33 +66,45 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn check_lasts_too_long(
+    /// The timeout and the frequency of a check.
+    fn check_times(
         &mut self,
         singles: &Singles<'_, 'a>,
-        pair: [Directive; 2],
-        pool: &ServerPool,
-    ) {
-        let [timeout, frequency] = if pair[0] == Directive::CheckServerTimeout {
-            [pool.check_server_timeout, pool.check_server_frequency]
-        } else {
-            [pool.check_port_timeout, pool.check_port_frequency]
-        };
-        let lines = pair.map(|directive| singles.get(&directive).map(|statement| statement.span()));
+        directives: [Directive; 2],
+    ) -> [Duration; 2] {
+        let mut values = [CHECK_TIMEOUT_DEFAULT, CHECK_FREQUENCY_DEFAULT];
+        let [timeout, frequency] = &mut values;
+        let errors = self.findings.errors();
+        self.duration(
+            singles,
+            directives[0],
+            CHECK_TIMEOUT_MIN..=CHECK_MAX,
+            timeout,
+        );
+        self.duration(
+            singles,
+            directives[1],
+            CHECK_FREQUENCY_MIN..=CHECK_MAX,
+            frequency,
+        );
         // One of the two is written, or they would be the defaults, which fit.
-        let at = match lines {
-            [Some(timeout), _] => timeout,
-            [None, Some(frequency)] => frequency,
-            [None, None] => return,
-        };
-        if timeout > frequency {
-            let [name, of] = pair.map(Directive::name);
-            let (long, short) = (print_duration(timeout), print_duration(frequency));
+        let line = directives
+            .iter()
+            .find_map(|directive| singles.get(directive));
+        // A value that is wrong is too long for nothing.
+        if let (Some(line), true) = (
+            line,
+            timeout > frequency && self.findings.errors() == errors,
+        ) {
+            let [name, of] = directives.map(Directive::name);
+            let (long, short) = (print_duration(*timeout), print_duration(*frequency));
             let message = format!("`{name}` ({long}) is longer than `{of}` ({short})");
             self.findings.push(
-                Finding::warning(Code::TimeoutExceedsFrequency, at, message)
+                Finding::warning(Code::TimeoutExceedsFrequency, line.span(), message)
                     .help("the next check waits for the last one; give the check less time, or check less often"),
             );
         }
+        values
     }
 
     /// Several lines of one server are as good as one.
@@ -143,23 +125,7 @@ impl<'a> Checker<'a> {
             adding.pool.servers.len() - 1
         });
         for word in offers {
-            let Some((service, weight)) = word.split('/') else {
-                let message = format!("`{}` has no weight", word.text);
-                let help = format!(
-                    "write `{}/1`; a server with weight 2 gets twice the connections",
-                    word.text
-                );
-                self.accept::<()>(*word, Err(Complaint::new(Code::BadWeight, message, help)));
-                continue;
-            };
-            let at = if weight.text.is_empty() {
-                *word
-            } else {
-                weight
-            };
-            let weight = self
-                .accept(at, values::weight(weight.text))
-                .unwrap_or_default();
+            let (service, weight) = self.offer(*word);
             if let Some(first) = adding.offers.get(&(server.text, service.text)) {
                 let message = format!(
                     "`{}` offers `{}` twice in this pool",
@@ -192,6 +158,23 @@ impl<'a> Checker<'a> {
                 places.offers.push(at);
             }
         }
+    }
+
+    /// `<service>/<weight>`. A weight that is wrong is taken for 0, so that the service still counts as offered.
+    fn offer(&mut self, word: Word<'a>) -> (Word<'a>, u16) {
+        let Some((service, weight)) = word.split('/') else {
+            let message = format!("`{}` has no weight", word.text);
+            let help = format!(
+                "write `{}/1`; a server with weight 2 gets twice the connections",
+                word.text
+            );
+            self.accept::<()>(word, Err(Complaint::new(Code::BadWeight, message, help)));
+            return (word, 0);
+        };
+        // An empty weight has no text to underline.
+        let at = if weight.text.is_empty() { word } else { weight };
+        let weight = self.accept(at, values::weight(weight.text));
+        (service, weight.unwrap_or_default())
     }
 
     pub(super) fn atm_pool(&mut self, block: &Block<'a>) {
@@ -358,12 +341,10 @@ impl<'a> Checker<'a> {
             server_pools: Vec::new(),
         };
         for statement in &block.statements {
-            match statement.directive {
-                Directive::Address => self.address(statement, &mut virtual_host, &mut places),
-                Directive::AddServerPool => {
-                    self.add_server_pool(statement, &mut virtual_host, &mut places)
-                }
-                _ => {}
+            if statement.directive == Directive::Address {
+                self.address(statement, &mut virtual_host, &mut places);
+            } else if statement.directive == Directive::AddServerPool {
+                self.add_server_pool(statement, &mut virtual_host, &mut places);
             }
         }
         let has = |directive| {
