@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -245,6 +246,102 @@ fn a_lab_that_is_up_stays_until_it_is_taken_down() {
     assert_eq!(run(&["down"]), Some(0));
     assert_gone(&record);
     assert_eq!(run(&["down"]), Some(69));
+}
+
+/// A directory with a shell script in place of the daemon.
+fn programs(script: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("atmd");
+    fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    dir
+}
+
+#[test]
+fn daemons_of_a_lab_that_is_up_run_on_until_it_is_taken_down() {
+    if !ready() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let programs = programs("echo \"$@\"; exec sleep 1000");
+    let run = |args: &[&str]| {
+        let mut command = lab_program();
+        command
+            .args(args)
+            .arg("--dir")
+            .arg(dir.path())
+            .env("ATM_BIN_DIR", programs.path());
+        command.stdout(Stdio::null()).status().unwrap().code()
+    };
+    assert_eq!(run(&["up", "--atms", "2", "--servers", "1"]), Some(0));
+    let lab = Lab::open(dir.path()).unwrap();
+    let running = |host: &str| lab.condition(host, "atmd").unwrap() == Condition::Running;
+    for host in ["atm1", "atm2", "serv1"] {
+        assert!(running(host), "{host}");
+        let said = fs::read_to_string(lab.host(host).unwrap().log("atmd")).unwrap();
+        let config = lab.host(host).unwrap().dir().join("atmd.toml");
+        assert_eq!(said, format!("--config {}\n", config.display()));
+    }
+    assert_eq!(run(&["fault", "kill", "atm1"]), Some(0));
+    assert!(!running("atm1") && running("atm2"));
+    assert_eq!(run(&["fault", "kill", "atm1"]), Some(1));
+    assert_eq!(run(&["fault", "restart", "atm1"]), Some(0));
+    assert!(running("atm1"));
+    let record = lab.record();
+    assert_eq!(run(&["down"]), Some(0));
+    for process in &record.processes {
+        assert!(!process.identity.is_alive(), "{}", process.host);
+    }
+    assert_gone(&record);
+}
+
+#[test]
+fn a_daemon_that_ends_at_once_is_shown_and_the_lab_is_taken_down() {
+    if !ready() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let programs = programs("echo the disk is on fire >&2; exit 3");
+    let output = lab_program()
+        .args(["up", "--dir"])
+        .arg(dir.path())
+        .env("ATM_BIN_DIR", programs.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("atmd on atm1 ended at once"), "{said}");
+    assert!(said.contains("the disk is on fire"), "{said}");
+    assert!(!dir.path().join("lab.json").exists());
+    assert!(!registered().iter().any(|r| r.dir == dir.path()));
+
+    fs::remove_file(programs.path().join("atmd")).unwrap();
+    let output = lab_program()
+        .args(["up", "--dir"])
+        .arg(dir.path())
+        .env("ATM_BIN_DIR", programs.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("error: no atmd in "), "{said}");
+}
+
+#[test]
+fn a_command_that_hangs_is_killed_with_all_it_started() {
+    if !ready() {
+        return;
+    }
+    let lab = lab();
+    let began = Instant::now();
+    let script = ["sh", "-c", "sleep 1000 & exec sleep 1000"];
+    let late = lab
+        .host("client")
+        .unwrap()
+        .exec_within(Duration::from_millis(200), script)
+        .unwrap_err();
+    assert!(matches!(late, LabError::ExecTimeout { .. }), "{late}");
+    assert!(began.elapsed() < GONE_WAIT);
 }
 
 #[test]

@@ -196,6 +196,7 @@ impl Builder {
         Ok(Lab::new(
             record,
             Owned {
+                binding: !self.persistent,
                 spawner,
                 janitor: Some(janitor),
             },

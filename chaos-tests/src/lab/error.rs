@@ -3,6 +3,7 @@
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::privileges::Unavailable;
 
@@ -115,15 +116,15 @@ pub enum LabError {
         /// Where it was looked for.
         dir: PathBuf,
     },
-    /// A command in a host took longer than [`super::EXEC_SECONDS_MAX`].
-    #[error("{command} on {host} took longer than {seconds} s and was killed")]
+    /// A command in a host took longer than it may.
+    #[error("{command} on {host} took longer than {limit:?} and was killed")]
     ExecTimeout {
         /// The host.
         host: String,
         /// The command line.
         command: String,
         /// The limit.
-        seconds: u64,
+        limit: Duration,
     },
     /// More processes than [`super::PROCESSES_MAX`].
     #[error("a lab records at most {0} processes")]

@@ -3,11 +3,14 @@
 use std::fs::{self, File};
 use std::io;
 use std::net::Ipv4Addr;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use rustix::process::{Pid, kill_process_group};
 
 use super::builder::Builder;
 use super::error::LabError;
@@ -33,6 +36,8 @@ pub struct Lab {
 
 /// What only the owner of a lab has.
 pub(crate) struct Owned {
+    /// Whether processes end with this one; not so where the lab is to persist once it is built.
+    pub(crate) binding: bool,
     pub(crate) spawner: Spawner,
     pub(crate) janitor: Option<Janitor>,
 }
@@ -158,11 +163,8 @@ impl Lab {
             return Err(LabError::TooManyProcesses(PROCESSES_MAX));
         }
 
-        let mode = if self.owned.is_some() && !record.persistent {
-            Mode::Bound
-        } else {
-            Mode::Detached
-        };
+        let binding = self.owned.as_ref().is_some_and(|owned| owned.binding);
+        let mode = if binding { Mode::Bound } else { Mode::Detached };
         let mut command = command_in(&record, &namespace, argv, env, mode);
         let cannot = || LabError::io(format!("start {name} on {host}"));
         with_log(&mut command, &record.log(host, name)).map_err(cannot())?;
@@ -378,29 +380,37 @@ impl Host<'_> {
         &self,
         argv: impl IntoIterator<Item = S>,
     ) -> Result<Output, LabError> {
+        self.exec_within(Duration::from_secs(EXEC_SECONDS_MAX), argv)
+    }
+
+    /// Like [`Self::exec`], at most for `limit`; then the command and what it started in its process group are killed.
+    ///
+    /// # Errors
+    /// [`LabError::ExecTimeout`], or it cannot be started.
+    pub fn exec_within<S: AsRef<str>>(
+        &self,
+        limit: Duration,
+        argv: impl IntoIterator<Item = S>,
+    ) -> Result<Output, LabError> {
         let argv: Vec<String> = argv.into_iter().map(|s| s.as_ref().to_owned()).collect();
         let line = argv.join(" ");
         let cannot = || LabError::io(format!("run {line} on {}", self.name()));
-        let child = command_in(
-            &self.lab.record(),
-            self.namespace(),
-            &argv,
-            &[],
-            Mode::BoundForeground,
-        )
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(cannot())?;
-        let identity = Identity::of(child.id());
+        let record = self.lab.record();
+        let child = command_in(&record, self.namespace(), &argv, &[], Mode::BoundForeground)
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(cannot())?;
+        let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let (done, finished) = mpsc::channel::<()>();
         std::thread::scope(|scope| {
             let watchdog = scope.spawn(move || {
-                let late = finished.recv_timeout(Duration::from_secs(EXEC_SECONDS_MAX))
-                    == Err(RecvTimeoutError::Timeout);
-                if late && let Some(identity) = identity {
-                    identity.signal(Signal::KILL);
+                let late = finished.recv_timeout(limit) == Err(RecvTimeoutError::Timeout);
+                // The child is not waited for before its pipes close, so the number of the group is still its own.
+                if late && let Some(group) = group {
+                    let _ = kill_process_group(group, Signal::KILL);
                 }
                 late
             });
@@ -410,7 +420,7 @@ impl Host<'_> {
                 return Err(LabError::ExecTimeout {
                     host: self.name().to_owned(),
                     command: line.clone(),
-                    seconds: EXEC_SECONDS_MAX,
+                    limit,
                 });
             }
             output
