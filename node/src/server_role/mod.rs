@@ -1,0 +1,367 @@
+//! The server role: what a host listed under Servers needs to answer for the VIPs.
+//!
+//! The VIPs stand as /32 on `lo`, where they answer no ARP; the packets of the tunnel are unpacked by the kernel's
+//! ipip where there is one and by a thread of ours where not; the MSS that the server announces fits the tunnel.
+//!
+//! Invariant: every change is in the journal (`server-role.json` in the state directory) before it is made, so that
+//! [`ServerRole::stop`], a failed [`start`] and, after a kill, the next [`start`] or [`clean_up`] put the host back as
+//! it was. The whole role belongs to the network namespace of the thread that calls it. Never imports: consensus,
+//! forwarding.
+
+mod counters;
+mod decapsulate;
+mod error;
+mod host;
+mod journal;
+mod netlink;
+mod nft;
+mod packet;
+mod sys;
+mod sysctl;
+mod undo;
+
+use std::fs::File;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use rustix::thread::CapabilitySet;
+use tracing::{info, warn};
+
+pub use counters::Counters;
+pub use error::ServerRoleError;
+
+use decapsulate::{Decapsulation, Tun};
+use host::{Host, TUNNEL_OVERHEAD};
+use journal::{Found, Journal, JournalFile};
+use netlink::Netlink;
+use packet::Filter;
+
+/// What a host has to do as a server.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The interface towards the ATMs and the clients.
+    pub interface: String,
+    /// The virtual addresses, at most [`VIPS_MAX`].
+    pub vips: Vec<Ipv4Addr>,
+    /// How the ATMs forward to this server.
+    pub method: Method,
+    /// The addresses from which the tunnel's packets may come; empty accepts every sender.
+    pub atms: Vec<Ipv4Addr>,
+    /// Where the journal lies; made if it is missing.
+    pub state_dir: PathBuf,
+}
+
+/// How packets reach this server.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Method {
+    /// Inside IP-in-IP packets (RFC 2003) to an address of this host.
+    Tunnel,
+    /// As they are, to this host's MAC address: only the VIPs and their silence are needed.
+    Direct,
+}
+
+/// Who unpacks the tunnel.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Unpacking {
+    /// Nobody: the method is `direct`.
+    None,
+    /// The kernel's ipip.
+    Kernel,
+    /// A thread of this process.
+    Process,
+}
+
+/// A host in the server role. Dropping it ends the unpacking only; [`stop`](Self::stop) puts the host back.
+#[derive(Debug)]
+pub struct ServerRole {
+    plan: Plan,
+    journal_file: JournalFile,
+    journal: Journal,
+    tunnel: Tunnel,
+}
+
+#[derive(Debug)]
+enum Tunnel {
+    None,
+    Kernel,
+    Process(Decapsulation),
+}
+
+/// VIPs of one host; each costs a comparison per packet and a line in a journal that is rewritten whole.
+pub const VIPS_MAX: usize = 1024;
+
+/// The name of the device out of which the tunnel's packets come, whoever unpacks them.
+pub const TUNNEL_DEVICE: &str = "atmtun0";
+
+const LOOPBACK: &str = "lo";
+/// Makes this host a server.
+///
+/// First takes back what a killed predecessor with the same state directory left.
+///
+/// # Errors
+/// Every [`ServerRoleError`]; whatever had been changed is taken back.
+pub async fn start(plan: Plan) -> Result<ServerRole, ServerRoleError> {
+    check_capabilities(plan.method)?;
+    let journal_file = JournalFile::lock(&plan.state_dir).await?;
+    for done in take_back_found(&journal_file).await? {
+        info!(done, "taken back from a predecessor");
+    }
+    let netlink = Netlink::connect()?;
+    let host = Host::read(&netlink, &plan.interface).await?;
+    host.check_unoccupied(plan.method).await?;
+    let mut journal = Journal::new(journal_file.path())?;
+    journal.addresses = host.missing(&plan.vips)?;
+    journal.sysctls = sysctl::plan(&plan.interface, plan.method)?;
+    journal.tunnel = plan.method == Method::Tunnel;
+    journal.table = plan.method == Method::Tunnel;
+    journal.raised_loopback = !host.loopback.up;
+    if journal.table {
+        host.mss(&plan)?;
+    }
+    journal_file.store(&journal).await?;
+    let made = match journal_file.share() {
+        Ok(held) => change(&plan, &host, &journal, &netlink, held).await,
+        Err(error) => Err(error),
+    };
+    match made {
+        Ok(tunnel) => {
+            info!(interface = plan.interface, vips = ?plan.vips, method = ?plan.method, "in the server role");
+            Ok(ServerRole {
+                plan,
+                journal_file,
+                journal,
+                tunnel,
+            })
+        }
+        Err(error) => {
+            // The first error is the one to tell; what stays because of a second one is in the journal.
+            if let Err(second) = take_back(&journal_file, &journal).await {
+                warn!(%second, "the server role is half undone");
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Takes back what a killed predecessor left, and returns one sentence for each thing. Nothing to do is no error.
+///
+/// # Errors
+/// [`Busy`](ServerRoleError::Busy) when the predecessor is alive, [`CorruptJournal`](ServerRoleError::CorruptJournal)
+/// when its journal cannot be understood, [`Incomplete`](ServerRoleError::Incomplete) when something could not be
+/// taken back.
+pub async fn clean_up(state_dir: &Path) -> Result<Vec<String>, ServerRoleError> {
+    if !journal::exists(state_dir)? {
+        return Ok(Vec::new());
+    }
+    take_back_found(&JournalFile::lock(state_dir).await?).await
+}
+
+impl ServerRole {
+    /// Serves these VIPs instead; connections to those that stay are not touched.
+    ///
+    /// # Errors
+    /// As [`start`]. The host then has the VIPs of before, the new ones, or some of both; calling again continues,
+    /// and [`stop`](Self::stop) takes all of them back.
+    pub async fn update(&mut self, vips: Vec<Ipv4Addr>) -> Result<(), ServerRoleError> {
+        let netlink = Netlink::connect()?;
+        let host = Host::read(&netlink, &self.plan.interface).await?;
+        let added = host.missing(&vips)?;
+        let (kept, removed): (Vec<_>, Vec<_>) = self
+            .journal
+            .addresses
+            .iter()
+            .copied()
+            .partition(|address| vips.contains(address));
+        for vip in &added {
+            if !self.journal.addresses.contains(vip) {
+                self.journal.addresses.push(*vip);
+            }
+        }
+        self.journal_file.store(&self.journal).await?;
+        self.plan.vips = vips;
+        if let Tunnel::Process(decapsulation) = &self.tunnel {
+            decapsulation
+                .set_filter(Filter::new(&self.plan.vips, &self.plan.atms))
+                .await?;
+        }
+        if self.journal.table {
+            host.install_table(
+                &self.plan,
+                matches!(self.tunnel, Tunnel::Kernel),
+                self.journal_file.share()?,
+            )
+            .await?;
+        }
+        for vip in &added {
+            netlink.add_vip(host.loopback.index, *vip).await?;
+        }
+        for vip in &removed {
+            netlink.remove_vip(host.loopback.index, *vip).await?;
+        }
+        let mut addresses = kept;
+        addresses.extend(added);
+        addresses.sort_unstable();
+        addresses.dedup();
+        self.journal.addresses = addresses;
+        self.journal_file.store(&self.journal).await?;
+        info!(vips = ?self.plan.vips, "VIPs of the server role changed");
+        Ok(())
+    }
+
+    /// Puts the host back as it was before [`start`]. A setting that somebody else changed since stays as it is.
+    ///
+    /// # Errors
+    /// [`Incomplete`](ServerRoleError::Incomplete) names what could not be taken back; its journal stays for the next
+    /// start.
+    pub async fn stop(self) -> Result<(), ServerRoleError> {
+        let Self {
+            journal_file,
+            journal,
+            tunnel,
+            ..
+        } = self;
+        // Joins a thread that may be in the middle of a batch.
+        tokio::task::spawn_blocking(move || drop(tunnel))
+            .await
+            .map_err(|error| ServerRoleError::Decapsulation {
+                source: std::io::Error::other(error),
+            })?;
+        take_back(&journal_file, &journal).await?;
+        info!("out of the server role");
+        Ok(())
+    }
+
+    /// Who unpacks the tunnel.
+    #[must_use]
+    pub fn unpacking(&self) -> Unpacking {
+        match self.tunnel {
+            Tunnel::None => Unpacking::None,
+            Tunnel::Kernel => Unpacking::Kernel,
+            Tunnel::Process(_) => Unpacking::Process,
+        }
+    }
+
+    /// What became of the tunnel's packets. Where the kernel unpacks, only `delivered` is counted here and the
+    /// discards are counters of the nft table `inet atm_server`.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        match &self.tunnel {
+            Tunnel::None => Counters::default(),
+            Tunnel::Kernel => Counters {
+                delivered: received_by_kernel_tunnel(),
+                ..Counters::default()
+            },
+            Tunnel::Process(decapsulation) => decapsulation.counters(),
+        }
+    }
+}
+
+/// Makes the changes of a plan. The VIPs come last: the host answers for them only when everything else stands.
+async fn change(
+    plan: &Plan,
+    host: &Host,
+    journal: &Journal,
+    netlink: &Netlink,
+    held: File,
+) -> Result<Tunnel, ServerRoleError> {
+    for setting in &journal.sysctls {
+        sysctl::apply(setting)?;
+    }
+    if journal.raised_loopback {
+        netlink.set_up(LOOPBACK, None).await?;
+    }
+    let tunnel = match plan.method {
+        Method::Direct => Tunnel::None,
+        Method::Tunnel => open_tunnel(plan, host, netlink, held).await?,
+    };
+    for vip in &journal.addresses {
+        netlink.add_vip(host.loopback.index, *vip).await?;
+    }
+    Ok(tunnel)
+}
+
+async fn open_tunnel(
+    plan: &Plan,
+    host: &Host,
+    netlink: &Netlink,
+    held: File,
+) -> Result<Tunnel, ServerRoleError> {
+    // An ipip device without a local address would be the kernel's own tunl0, which belongs to nobody.
+    let in_kernel = match host.local {
+        Some(local) => netlink.add_ipip(TUNNEL_DEVICE, local).await?,
+        None => false,
+    };
+    let tun = if in_kernel {
+        None
+    } else {
+        Some(Tun::create()?)
+    };
+    sysctl::prepare_tunnel()?;
+    host.install_table(plan, in_kernel, held).await?;
+    let mtu = host.interface.mtu.saturating_sub(TUNNEL_OVERHEAD);
+    netlink.set_up(TUNNEL_DEVICE, Some(mtu)).await?;
+    match tun {
+        None => Ok(Tunnel::Kernel),
+        Some(tun) => {
+            Decapsulation::start(tun, Filter::new(&plan.vips, &plan.atms)).map(Tunnel::Process)
+        }
+    }
+}
+
+/// Refuses early, with one sentence, what would fail half-way.
+fn check_capabilities(method: Method) -> Result<(), ServerRoleError> {
+    // Where the kernel does not tell, the changes themselves find out.
+    let Ok(held) = rustix::thread::capabilities(None) else {
+        return Ok(());
+    };
+    if !held.effective.contains(CapabilitySet::NET_ADMIN) {
+        return Err(ServerRoleError::NoPermission("CAP_NET_ADMIN"));
+    }
+    if method == Method::Tunnel && !held.effective.contains(CapabilitySet::NET_RAW) {
+        return Err(ServerRoleError::NoPermission("CAP_NET_RAW"));
+    }
+    Ok(())
+}
+
+async fn take_back_found(journal_file: &JournalFile) -> Result<Vec<String>, ServerRoleError> {
+    match journal_file.load()? {
+        Found::Nothing => Ok(Vec::new()),
+        Found::Changes(journal) => take_back(journal_file, &journal).await,
+        Found::Elsewhere => {
+            journal_file.remove().await?;
+            Ok(vec![format!(
+                "journal {} of an earlier boot or namespace dropped",
+                journal_file.path().display()
+            )])
+        }
+    }
+}
+
+async fn take_back(
+    journal_file: &JournalFile,
+    journal: &Journal,
+) -> Result<Vec<String>, ServerRoleError> {
+    let undone = undo::undo(journal, journal_file).await;
+    if !undone.failures.is_empty() {
+        let path = journal_file.path().to_path_buf();
+        return Err(ServerRoleError::Incomplete {
+            path,
+            failures: undone.failures,
+        });
+    }
+    journal_file.remove().await?;
+    Ok(undone.done)
+}
+
+/// The packets that came out of the kernel's tunnel device; `/proc` shows those of this network namespace.
+fn received_by_kernel_tunnel() -> u64 {
+    let table = std::fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
+    let line = table.lines().find_map(|line| {
+        line.trim_start()
+            .strip_prefix(TUNNEL_DEVICE)?
+            .strip_prefix(':')
+    });
+    // Columns: received bytes, received packets, ...
+    line.and_then(|columns| columns.split_whitespace().nth(1)?.parse().ok())
+        .unwrap_or(0)
+}
