@@ -68,7 +68,7 @@ impl Checked {
 
     /// Every problem, drawn over the text; empty when there are none.
     pub(crate) fn render(&self, color: bool) -> String {
-        conf::render(&self.diagnostics, &self.name, &self.source, color)
+        self.draw(&self.diagnostics, color)
     }
 
     /// Draws those of `problems`, found by the cluster, that were not found here.
@@ -89,7 +89,19 @@ impl Checked {
                 None => text.push_str(&sentence(problem)),
             }
         }
-        text + &conf::render(&placed, &self.name, &self.source, color)
+        text + &self.draw(&placed, color)
+    }
+
+    fn draw(&self, diagnostics: &[Diagnostic], color: bool) -> String {
+        // The renderer shows control characters of everything but of this.
+        let mut diagnostics = diagnostics.to_vec();
+        for help in diagnostics
+            .iter_mut()
+            .filter_map(|found| found.help.as_mut())
+        {
+            *help = printable(help).into_owned();
+        }
+        conf::render(&diagnostics, &self.name, &self.source, color)
     }
 
     /// A problem of the cluster as one of our own; `None` if it has no place in the file or is of a kind unknown here.

@@ -151,6 +151,24 @@ fn the_cluster_may_know_more_problems() {
 }
 
 #[test]
+fn a_foreign_problem_cannot_steer_the_terminal() {
+    let files = Files::new();
+    let file = files.write("good.conf", GOOD);
+    let hostile = |code: &str| v1::Problem {
+        message: "\x1b[2Jgone".into(),
+        hint: "\x1b[2Jdo".into(),
+        ..problem(Severity::Error, code, 6, 16)
+    };
+    let double = applying(v1::ApplyConfigReply {
+        problems: vec![hostile("unresolved-host"), hostile("\x1b[2J")],
+        ..v1::ApplyConfigReply::default()
+    });
+    let outcome = asking(&double, &["config", "apply", &file]).failed(1);
+    assert!(outcome.stderr.contains("gone"), "{outcome:?}");
+    assert!(!outcome.stderr.contains('\x1b'), "{outcome:?}");
+}
+
+#[test]
 fn applying_shows_a_warning_once() {
     let files = Files::new();
     let unused = "EndServices\n";

@@ -100,6 +100,17 @@ fn filters_are_passed_on_and_the_limit_holds_whatever_comes() {
 }
 
 #[test]
+fn a_list_longer_than_the_limit_is_cut() {
+    let double = Double::start(Script {
+        connections: vec![list(vec![connection("192.0.2.1:40000", "smtp"); 4])],
+        ..Script::default()
+    });
+    let outcome = asking(&double, &["connections", "--limit", "3"]).done();
+    assert_eq!(outcome.stderr, "3 shown, 5 in all\n");
+    assert_eq!(outcome.stdout.lines().count(), 1 + 3);
+}
+
+#[test]
 fn a_list_that_never_ends_meets_the_deadline() {
     let double = Double::start(Script {
         endless: true,
