@@ -12,7 +12,9 @@ use std::net::IpAddr;
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
-use super::diagnostic::{Code, Diagnostic, Finding, Findings, LineIndex};
+use super::code::Code;
+use super::diagnostic::{Diagnostic, Finding, LineIndex};
+use super::findings::Findings;
 use super::keywords::{BlockKind, Directive};
 use super::lex::{FILE_BYTES_MAX, Word, span_of};
 use super::parse::{self, Block, Statement, Tree};

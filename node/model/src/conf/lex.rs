@@ -4,7 +4,9 @@
 
 use std::ops::Range;
 
-use super::diagnostic::{Code, Finding, Findings};
+use super::code::Code;
+use super::diagnostic::Finding;
+use super::findings::Findings;
 
 /// A file of 4,000 servers is a quarter of this; a bigger one is not a configuration, and it is part of a log entry.
 pub const FILE_BYTES_MAX: usize = 1 << 20;

@@ -6,7 +6,9 @@
 
 mod bounds;
 mod check;
+mod code;
 mod diagnostic;
+mod findings;
 mod keywords;
 mod lex;
 mod parse;
@@ -20,7 +22,8 @@ mod values;
 
 pub use bounds::*;
 pub use check::{Checked, check, check_bytes};
-pub use diagnostic::{Code, Diagnostic, Finding, Related, Severity};
+pub use code::Code;
+pub use diagnostic::{Diagnostic, Finding, Related, Severity};
 pub use keywords::{keywords, options};
 pub use lex::{FILE_BYTES_MAX, LINE_BYTES_MAX};
 pub use places::{Places, Subject};

@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use super::diagnostic::{Code, Finding, Findings, suggest};
+use super::code::Code;
+use super::diagnostic::Finding;
+use super::findings::{Findings, suggest};
 use super::keywords::{self, BlockKind, Directive, Keyword};
 use super::lex::{self, Line, Word, span_of};
 

@@ -3,7 +3,9 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::diagnostic::{Code, Finding, suggest};
+use super::code::Code;
+use super::diagnostic::Finding;
+use super::findings::suggest;
 use super::places::Subject;
 use super::types::{Agent, Config, ForwardingMethod};
 

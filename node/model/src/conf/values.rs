@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::diagnostic::Code;
+use super::code::Code;
 use super::types::{Host, PrefixLength};
 
 /// Names appear in tables, metrics and log lines; longer ones fit none of them.

@@ -3,7 +3,9 @@
 use std::net::Ipv4Addr;
 use std::ops::Range;
 
-use super::super::diagnostic::{Code, Finding, suggest};
+use super::super::code::Code;
+use super::super::diagnostic::Finding;
+use super::super::findings::suggest;
 use super::super::keywords::{Directive, SERVER_OPTIONS, SERVICE_OPTIONS};
 use super::super::lex::Word;
 use super::super::parse::{Block, Statement};

@@ -5,7 +5,9 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::super::bounds::{PERSIST_MAX, PERSIST_MIN};
-use super::super::diagnostic::{Code, Finding, suggest};
+use super::super::code::Code;
+use super::super::diagnostic::Finding;
+use super::super::findings::suggest;
 use super::super::lex::Word;
 use super::super::types::{Replication, Scheduler};
 use super::super::values;

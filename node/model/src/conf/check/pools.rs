@@ -10,7 +10,8 @@ use super::super::bounds::{
     HEARTBEAT_DELAY_MIN, MAX_LOST_HEARTBEATS_MAX, MAX_LOST_HEARTBEATS_MIN, NUM_CONNECTIONS_MAX,
     NUM_SERVERS_MAX, NUM_SERVICES_MAX, SEND_ARP_DELAY_MAX, SEND_ARP_DELAY_MIN,
 };
-use super::super::diagnostic::{Code, Finding};
+use super::super::code::Code;
+use super::super::diagnostic::Finding;
 use super::super::keywords::{ATM_OPTIONS, Directive};
 use super::super::lex::Word;
 use super::super::parse::{Block, Statement};
