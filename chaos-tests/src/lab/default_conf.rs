@@ -1,7 +1,14 @@
-//! The configuration of a lab that was given none: the tutorial's mail cluster for any number of ATMs and servers.
+//! The configuration of a lab that was given none: the mail cluster of `docs/examples`, for any number of ATMs and servers.
 
-use std::fmt::Write as _;
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 
+use model::conf::{
+    AddAtm, AddServer, Agent, Config, ForwardingMethod, Host, Offer, Protocol, Server, Service,
+    print,
+};
+
+use super::configuration::read_configuration;
 use super::error::PlanError;
 
 /// A cluster has at most seven ATMs: more voters make every commit wait for more disks and tolerate no likelier fault.
@@ -10,15 +17,16 @@ pub const ATMS_MAX: usize = 7;
 /// Servers of one lab: their addresses, .11 to .74, stay clear of the VIP (.100) and of the client (.200).
 pub const SERVERS_MAX: usize = 64;
 
-/// The tutorial's services, in file order, with their agents.
-const MAIL_SERVICES: [(&str, u16); 3] = [("smtp", 25), ("pop", 110), ("imap", 143)];
-
-/// A service for numbered lines of text, offered by every server.
+/// Port of the service `lines`, which every server offers: two sides that send each other numbered lines.
 pub const LINES_PORT: u16 = 7000;
+
+/// The example that everything but the number of hosts is taken from.
+const EXAMPLE: &str = include_str!("../../../docs/examples/three-atms.conf");
 
 /// Text of a `clusterserver.conf` with `atms` ATMs (10.1.0.1 …) and `servers` servers (10.1.0.11 …), VIP 10.1.0.100.
 ///
-/// Each server offers two of the three mail services, in turn, and `lines`; a single server offers them all.
+/// Servers offer what those of the example offer, in turn, and `lines`; the last one also what none before it did. Services
+/// are checked by a plain connect: the hosts of a lab have no agent programs installed.
 ///
 /// # Errors
 /// [`PlanError::Atms`] unless `atms` is in 1..=[`ATMS_MAX`]; [`PlanError::Servers`] unless `servers` is in
@@ -30,48 +38,132 @@ pub fn default_configuration(atms: usize, servers: usize) -> Result<String, Plan
     if servers == 0 || servers > SERVERS_MAX {
         return Err(PlanError::Servers(servers));
     }
-    let mut text = String::from("NetworkMask 255.255.255.0\n\nServices\n");
-    for (name, port) in MAIL_SERVICES {
-        // Checked by a plain connect, so that a lab needs no agent programs.
-        text += &format!("  Service {name} tcp:{port} connect\n");
+    let mut config = read_configuration("three-atms.conf", EXAMPLE)?;
+    set_services(&mut config);
+    set_servers(&mut config, servers);
+    config.atm_pool.atms = (1..)
+        .take(atms)
+        .map(|n| AddAtm {
+            host: address(n),
+            witness: false,
+        })
+        .collect();
+    Ok(print(&config))
+}
+
+fn set_services(config: &mut Config) {
+    config.user_checks.clear();
+    for service in &mut config.services {
+        service.agent = Agent::Connect;
     }
-    text += &format!("  Service lines tcp:{LINES_PORT} connect\nEndServices\n\nServers\n");
-    for n in 1..=servers {
-        text += &format!("  Server serv{n} 10.1.0.{} tunnel\n", 10 + n);
-    }
-    text += "EndServers\n\nServerPool mailservers\n";
-    for n in 1..=servers {
-        let offered = if servers == 1 { MAIL_SERVICES.len() } else { 2 };
-        let _ = write!(text, "  AddServer serv{n}");
-        for k in 0..offered {
-            let (name, _) = MAIL_SERVICES[(n - 1 + k) % MAIL_SERVICES.len()];
-            let _ = write!(text, " {name}/1");
+    config.services.push(Service {
+        name: "lines".to_owned(),
+        protocol: Protocol::Tcp,
+        port: LINES_PORT,
+        agent: Agent::Connect,
+        sticky: false,
+        scheduler: Default::default(),
+        replication: Default::default(),
+        persist: None,
+        mask: None,
+    });
+}
+
+fn set_servers(config: &mut Config, servers: usize) {
+    let name = |n: u8| format!("serv{n}");
+    let numbers = || (1_u8..).take(servers);
+    config.servers = numbers()
+        .map(|n| Server {
+            name: name(n),
+            host: address(10 + n),
+            method: ForwardingMethod::Tunnel,
+            noping: false,
+        })
+        .collect();
+    for pool in &mut config.server_pools {
+        let example: Vec<Vec<Offer>> = pool.servers.iter().map(|s| s.offers.clone()).collect();
+        pool.servers = numbers()
+            .zip(example.iter().cycle())
+            .map(|(n, offers)| AddServer {
+                server: name(n),
+                offers: offers.clone(),
+            })
+            .collect();
+        let offered: BTreeSet<_> = pool
+            .servers
+            .iter()
+            .flat_map(|s| &s.offers)
+            .map(|o| o.service.clone())
+            .collect();
+        let mut missing: Vec<_> = example
+            .into_iter()
+            .flatten()
+            .filter(|o| !offered.contains(&o.service))
+            .collect();
+        missing.dedup_by(|a, b| a.service == b.service);
+        if let Some(last) = pool.servers.last_mut() {
+            last.offers.extend(missing);
         }
-        text += " lines/1\n";
+        for server in &mut pool.servers {
+            server.offers.push(Offer {
+                service: "lines".to_owned(),
+                weight: 1,
+            });
+        }
     }
-    text += "  CheckServerFrequency 30\n  CheckServerTimeout 10\n  CheckPortFrequency 30\n  CheckPortTimeout 10\n";
-    text += "EndServerPool\n\nAtmPool ATMs\n";
-    for n in 1..=atms {
-        text += &format!("  AddAtm 10.1.0.{n}\n");
-    }
-    text +=
-        "  SendArpDelay 20\n  HeartBeatDelay 1\n  MaxLostHeartbeats 3\n  NumConnections 100000\n";
-    text += "  ConnectionTimeout 30\nEndAtmPool\n\nVirtualHost 10.1.0.100\n  AddAtmPool ATMs\n";
-    text += "  AddServerPool mailservers\nEndVirtualHost\n";
-    Ok(text)
+}
+
+fn address(host: u8) -> Host {
+    Host::Address(Ipv4Addr::new(10, 1, 0, host).into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lab::Plan;
 
     #[test]
-    fn each_service_is_offered_whatever_the_number_of_servers() {
+    fn every_number_of_hosts_gives_a_valid_file_that_offers_every_service() {
         for servers in 1..=SERVERS_MAX {
-            let text = default_configuration(3, servers).unwrap();
-            for service in ["smtp/1", "pop/1", "imap/1", "lines/1"] {
-                assert!(text.contains(service), "{service} with {servers} servers");
-            }
+            let atms = 1 + servers % ATMS_MAX;
+            let text = default_configuration(atms, servers).unwrap();
+            let config = read_configuration("generated", &text).unwrap();
+            assert_eq!(
+                (config.atm_pool.atms.len(), config.servers.len()),
+                (atms, servers)
+            );
+            let offers: BTreeSet<_> = config.server_pools[0]
+                .servers
+                .iter()
+                .flat_map(|s| &s.offers)
+                .map(|o| o.service.as_str())
+                .collect();
+            assert_eq!(
+                offers,
+                BTreeSet::from(["smtp", "pop-3", "imap4", "lines"]),
+                "{servers} servers"
+            );
+            let plan = Plan::new(&config, true).unwrap();
+            assert_eq!(plan.hosts.len(), atms + servers + 1);
+            assert_eq!(plan.vips, [Ipv4Addr::new(10, 1, 0, 100)]);
+        }
+    }
+
+    #[test]
+    fn three_atms_and_three_servers_are_the_example() {
+        let example = read_configuration("example", EXAMPLE).unwrap();
+        let text = default_configuration(3, 3).unwrap();
+        let config = read_configuration("generated", &text).unwrap();
+        assert_eq!(config.atm_pool, example.atm_pool);
+        assert_eq!(config.servers, example.servers);
+        assert_eq!(config.virtual_hosts, example.virtual_hosts);
+        for (ours, theirs) in config.server_pools[0]
+            .servers
+            .iter()
+            .zip(&example.server_pools[0].servers)
+        {
+            assert_eq!(ours.offers[..theirs.offers.len()], theirs.offers);
+            assert_eq!(ours.offers.len(), theirs.offers.len() + 1, "and lines");
         }
     }
 

@@ -261,3 +261,153 @@ fn split(address: Ipv4Addr) -> ([u8; 3], u8) {
     let [a, b, c, host] = address.octets();
     ([a, b, c], host)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::read_configuration;
+
+    /// Lays out a file with these ATMs, servers and virtual host.
+    fn plan(atms: &[&str], servers: &[&str], virtual_host: &str) -> Result<Plan, PlanError> {
+        let mut text =
+            String::from("Services\n Service smtp tcp:25 connect\nEndServices\nServers\n");
+        for (n, host) in servers.iter().enumerate() {
+            text += &format!(" Server s{n} {host} tunnel\n");
+        }
+        text += "EndServers\nServerPool mail\n";
+        for n in 0..servers.len() {
+            text += &format!(" AddServer s{n} smtp/1\n");
+        }
+        text += "EndServerPool\nAtmPool ATMs\n";
+        for host in atms {
+            text += &format!(" AddAtm {host}\n");
+        }
+        text += &format!(
+            "EndAtmPool\nVirtualHost {virtual_host}\n AddAtmPool ATMs\n AddServerPool mail\nEndVirtualHost\n"
+        );
+        Plan::new(&read_configuration("test", &text)?, true)
+    }
+
+    /// Hosts as `name address role`.
+    fn hosts(plan: &Plan) -> Vec<String> {
+        let role = |h: &HostPlan| match (h.atm, h.server) {
+            (true, true) => "atm+server",
+            (true, false) => "atm",
+            (false, true) => "server",
+            (false, false) => "client",
+        };
+        plan.hosts
+            .iter()
+            .map(|h| format!("{} {} {}", h.name, h.address, role(h)))
+            .collect()
+    }
+
+    #[test]
+    fn names_get_the_addresses_of_the_scheme() {
+        let plan = plan(
+            &["a.my.org", "b.my.org"],
+            &["s.my.org", "t.my.org"],
+            "mail.my.org",
+        )
+        .unwrap();
+        assert_eq!(
+            hosts(&plan),
+            [
+                "atm1 10.1.0.1 atm",
+                "atm2 10.1.0.2 atm",
+                "serv1 10.1.0.11 server",
+                "serv2 10.1.0.12 server",
+                "client 10.1.0.200 client"
+            ]
+        );
+        assert_eq!(plan.vips, [Ipv4Addr::new(10, 1, 0, 100)]);
+        assert_eq!(plan.hosts[0].written.as_deref(), Some("a.my.org"));
+        let file = plan.hosts_file();
+        for line in [
+            "10.1.0.1 atm1",
+            "10.1.0.1 a.my.org",
+            "10.1.0.12 t.my.org",
+            "10.1.0.100 mail.my.org",
+        ] {
+            assert!(file.lines().any(|l| l == line), "{line} in {file}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_the_file_are_kept_and_not_given_to_names() {
+        let plan = plan(
+            &["192.168.7.11", "b.my.org"],
+            &["s.my.org", "192.168.7.2"],
+            "192.168.7.1",
+        )
+        .unwrap();
+        assert_eq!(
+            hosts(&plan),
+            [
+                "atm1 192.168.7.11 atm",
+                "atm2 192.168.7.3 atm",
+                "serv1 192.168.7.12 server",
+                "serv2 192.168.7.2 server",
+                "client 192.168.7.200 client"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_host_may_be_both() {
+        let plan = plan(
+            &["a.my.org", "10.1.0.5"],
+            &["10.1.0.5", "a.my.org", "c.my.org"],
+            "mail.my.org",
+        )
+        .unwrap();
+        assert_eq!(
+            hosts(&plan),
+            [
+                "atm1 10.1.0.1 atm+server",
+                "atm2 10.1.0.5 atm+server",
+                "serv3 10.1.0.11 server",
+                "client 10.1.0.200 client"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_laid_out_is_refused_by_name() {
+        let (one, other) = (Ipv4Addr::new(10, 1, 0, 1), Ipv4Addr::new(10, 2, 0, 1));
+        assert_eq!(
+            plan(&["10.1.0.1"], &["10.2.0.1"], "mail.my.org"),
+            Err(PlanError::TwoNetworks {
+                address: one,
+                other
+            })
+        );
+        assert_eq!(
+            plan(&["10.1.0.1"], &["fd00::1"], "mail.my.org"),
+            Err(PlanError::Ipv6Host("fd00::1".to_owned()))
+        );
+        let invalid = plan(&["a.my.org"], &[], "mail.my.org\n AddAtmPool nothing");
+        assert!(
+            matches!(&invalid, Err(PlanError::Invalid(text)) if text.contains("nothing")),
+            "{invalid:?}"
+        );
+    }
+
+    #[test]
+    fn quotes_and_backslashes_stay_inside_their_value() {
+        let text = atmd_toml(
+            "10.1.0.1",
+            Ipv4Addr::new(10, 1, 0, 1),
+            "/tmp/a \"b\" \\c",
+            PortKind::Pnet,
+        );
+        assert!(
+            text.contains(r#"data_dir = "/tmp/a \"b\" \\c/data""#),
+            "{text}"
+        );
+        assert!(
+            text.contains("port = \"pnet\"\npeer_listen = \"10.1.0.1:7410\"\n"),
+            "{text}"
+        );
+    }
+}
