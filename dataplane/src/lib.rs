@@ -1,1 +1,23 @@
-//! placeholder
+//! The packet path's input and output: ports, the engine thread that drives the core, and the node's handle on it.
+//!
+//! Every decision is made by `dataplane-core`; this crate moves bytes, reads clocks and looks at the lease.
+//! Never imports: openraft, tonic.
+
+mod clock;
+mod engine;
+mod guard;
+mod handle;
+mod lease_cell;
+mod outlet;
+mod port;
+mod stats;
+mod wake;
+
+pub use clock::boottime;
+pub use engine::{Ended, Snapshot};
+pub use guard::{Guard, GuardError};
+pub use handle::{EngineConfig, Gone, Handle, StartError, start};
+pub use lease_cell::LeaseCell;
+pub use outlet::Event;
+pub use port::{InterfaceError, PortKind, ReceiveCounters, UnknownPort, interface_names};
+pub use stats::{Count, Stats};

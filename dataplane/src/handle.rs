@@ -1,0 +1,253 @@
+//! The node's grip on an engine.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use dataplane_core::{Forwarder, ForwardingTable, Interface, Limits};
+use model::connections::{ConnectionChange, ConnectionKey};
+use model::ids::ServerId;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::engine::{Control, Ended, Engine, Opener, Snapshot};
+use crate::lease_cell::LeaseCell;
+use crate::outlet::{Event, Outlet};
+use crate::port::{self, InterfaceError, PortKind};
+use crate::stats::Stats;
+use crate::wake;
+
+/// Messages that wait for the engine. It takes up to 64 per batch, so this is a few milliseconds; past it the node waits.
+const CONTROL_MAX: usize = 256;
+/// Events that wait for the node: what arrives in 100 ms at 40,000 new connections a second. Past it new connections are
+/// refused by name, and the client's TCP tries again.
+const EVENTS_MAX: usize = 4096;
+
+/// What an engine is made of.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// The interface's name.
+    pub interface: String,
+    /// How packets are received and sent.
+    pub port: PortKind,
+    /// Which of the interface's IPv4 addresses is ours; `None`: its first.
+    pub address: Option<Ipv4Addr>,
+    /// Bounds of the forwarder.
+    pub limits: Limits,
+}
+
+/// Why an engine did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Packet sockets are not allowed: the process lacks CAP_NET_RAW. Exit code 77 (EX_NOPERM).
+    #[error(
+        "no permission for packet sockets: run as root or give the program CAP_NET_RAW and CAP_NET_ADMIN"
+    )]
+    NotPermitted,
+    /// The interface cannot be used.
+    #[error(transparent)]
+    Interface(InterfaceError),
+    /// The cell already belongs to an engine.
+    #[error("this lease already belongs to another engine")]
+    LeaseInUse,
+    /// The system has no room for a thread or an eventfd.
+    #[error("cannot start the packet engine")]
+    System(#[from] io::Error),
+}
+
+impl From<InterfaceError> for StartError {
+    fn from(error: InterfaceError) -> Self {
+        match error {
+            InterfaceError::NotPermitted => Self::NotPermitted,
+            InterfaceError::Missing { .. }
+            | InterfaceError::NotEthernet(_)
+            | InterfaceError::NoIpv4(_)
+            | InterfaceError::NoSuchAddress { .. }
+            | InterfaceError::Io { .. } => Self::Interface(error),
+        }
+    }
+}
+
+/// The engine is gone: see [`Handle::closed`] for the reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the packet engine has ended")]
+pub struct Gone;
+
+/// An engine from outside. Clones are the same engine; it ends with `shutdown` or with the last clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    control: mpsc::Sender<Control>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    waker: Arc<OwnedFd>,
+    stats: Arc<Stats>,
+    interface: Interface,
+    ended: watch::Receiver<Option<Ended>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Drop for Shared {
+    /// The control channel closes just before or after; the engine must look.
+    fn drop(&mut self) {
+        wake::ring(&self.waker);
+    }
+}
+
+/// Opens the port, in this thread's network namespace, and starts the engine's thread. `lease` serves this engine alone.
+pub fn start(
+    config: EngineConfig,
+    lease: Arc<LeaseCell>,
+) -> Result<(Handle, mpsc::Receiver<Event>), StartError> {
+    let found = port::find(&config.interface, config.address)?;
+    let (receiver, sender) = port::open(config.port, &found)
+        .map_err(|source| InterfaceError::io(&config.interface, source))?;
+    let waker = wake::waker().map_err(io::Error::from)?;
+    if !lease.attach(Arc::clone(&waker)) {
+        return Err(StartError::LeaseInUse);
+    }
+    let interface = found.interface;
+    let stats = Arc::new(Stats::default());
+    let (control, control_receiver) = mpsc::channel(CONTROL_MAX);
+    let (events, event_receiver) = mpsc::channel(EVENTS_MAX);
+    let frame_len_max = port::ETHERNET_OVERHEAD + usize::from(interface.mtu);
+    let mut outlet = Outlet::new(frame_len_max, lease, events, Arc::clone(&stats));
+    outlet.sender = Some(sender);
+    let engine = Engine {
+        forwarder: Forwarder::new(interface.clone(), config.limits),
+        receiver: Some(receiver),
+        outlet,
+        control: control_receiver,
+        waker: Arc::clone(&waker),
+        stats: Arc::clone(&stats),
+        opener: Opener::new(
+            config.interface.clone(),
+            config.address,
+            config.port,
+            interface.clone(),
+        ),
+    };
+    let (tell_end, ended) = watch::channel(None);
+    let thread = thread::Builder::new()
+        .name(format!("dp-{}", config.interface))
+        .spawn(move || {
+            // A panic drops the sender without a word: that is how it is told.
+            let end = engine.run();
+            tell_end.send_replace(Some(end));
+        })?;
+    let shared = Shared {
+        waker,
+        stats,
+        interface,
+        ended,
+        thread: Mutex::new(Some(thread)),
+    };
+    Ok((
+        Handle {
+            control,
+            shared: Arc::new(shared),
+        },
+        event_receiver,
+    ))
+}
+
+impl Handle {
+    /// The interface as found at the start.
+    pub fn interface(&self) -> &Interface {
+        &self.shared.interface
+    }
+
+    /// Counters and instants that are read without asking the engine.
+    pub fn stats(&self) -> &Stats {
+        &self.shared.stats
+    }
+
+    /// Swaps the forwarding table between two batches. Waits while the engine has 256 messages before it.
+    pub async fn install(&self, table: ForwardingTable) -> Result<(), Gone> {
+        self.send(Control::Install(Box::new(table))).await
+    }
+
+    /// Hands over committed records; frames held for them leave with this batch (while the lease is held).
+    pub async fn commit(&self, changes: Vec<ConnectionChange>) -> Result<(), Gone> {
+        self.send(Control::Commit(changes)).await
+    }
+
+    /// Replaces the whole connection table, as after a snapshot. The engine is busy for about 100 ns per entry.
+    pub async fn replace_connections(
+        &self,
+        all: Vec<(ConnectionKey, ServerId)>,
+    ) -> Result<(), Gone> {
+        self.send(Control::Replace(all)).await
+    }
+
+    /// The record of this connection was refused: its held frame is thrown away.
+    pub async fn refuse(&self, key: ConnectionKey) -> Result<(), Gone> {
+        self.send(Control::Refuse(key)).await
+    }
+
+    /// Returns when everything sent before is in the forwarder, and what it made leave has left.
+    pub async fn barrier(&self) -> Result<(), Gone> {
+        self.ask(Control::Barrier).await
+    }
+
+    /// Returns when nothing of the present epoch will be sent any more: all of it is on the wire or thrown away. Only
+    /// a newer epoch in the cell lets the engine speak again. Revoke the cell first.
+    pub async fn relinquish(&self) -> Result<(), Gone> {
+        self.ask(Control::Relinquish).await
+    }
+
+    /// Counters and sizes between two batches; costs the engine one copy of them.
+    pub async fn snapshot(&self) -> Result<Snapshot, Gone> {
+        self.ask(Control::Snapshot).await
+    }
+
+    /// Entries of the connection table.
+    pub async fn connections(&self) -> Result<usize, Gone> {
+        Ok(self.snapshot().await?.connections)
+    }
+
+    /// Returns when the engine has ended, with the reason.
+    pub async fn closed(&self) -> Ended {
+        let mut ended = self.shared.ended.clone();
+        match ended.wait_for(Option::is_some).await {
+            Ok(end) => end.clone().unwrap_or(Ended::Panicked),
+            Err(_sender_dropped) => Ended::Panicked,
+        }
+    }
+
+    /// Ends the engine after what was sent before, and joins its thread.
+    pub async fn shutdown(&self) -> Ended {
+        // An engine that is already gone ended for another reason, which `closed` knows.
+        let _gone = self.send(Control::Shutdown).await;
+        let end = self.closed().await;
+        let thread = self
+            .shared
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread {
+            // The thread has spoken its last word, so this does not wait; its panic is already told by `closed`.
+            let _panicked = thread.join();
+        }
+        end
+    }
+
+    async fn ask<T>(
+        &self,
+        question: impl FnOnce(oneshot::Sender<T>) -> Control,
+    ) -> Result<T, Gone> {
+        let (sender, receiver) = oneshot::channel();
+        self.send(question(sender)).await?;
+        receiver.await.map_err(|_dropped| Gone)
+    }
+
+    async fn send(&self, message: Control) -> Result<(), Gone> {
+        self.control.send(message).await.map_err(|_closed| Gone)?;
+        wake::ring(&self.shared.waker);
+        Ok(())
+    }
+}

@@ -1,0 +1,341 @@
+//! The way out: where the core's frames wait for the end of the batch, and the last look at the lease before they leave.
+//!
+//! Invariant: between the last read of clock and lease and the send there is nothing but the system call. What the lease
+//! no longer covers at that moment is thrown away and counted, never kept for later.
+
+use std::io;
+use std::sync::Arc;
+
+use dataplane_core::{Lease, Sink};
+use model::Instant;
+use model::connections::ConnectionKey;
+use model::ids::{Epoch, ServerId};
+use rustix::io::Errno;
+use tokio::sync::mpsc;
+
+use crate::clock;
+use crate::lease_cell::LeaseCell;
+use crate::port::{Outbox, Push, Sender};
+use crate::stats::{Count, Stats};
+
+/// What the engine tells the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A connection is to be opened: replicate it and give it back with `commit` (or `refuse`).
+    Open(ConnectionKey, ServerId),
+    /// A connection is over: replicate that.
+    Close(ConnectionKey),
+}
+
+/// The core's [`Sink`].
+pub(crate) struct Outlet {
+    pub(crate) sender: Option<Sender>,
+    /// The error that closed the port, for the engine to see after a flush.
+    pub(crate) fault: Option<io::Error>,
+    outbox: Outbox,
+    lease: Arc<LeaseCell>,
+    /// The tenure this batch was decided under; `None`: no lease was held.
+    authorised: Option<Epoch>,
+    /// This epoch and every earlier one was given up by [`relinquish`](Self::relinquish).
+    barred: Option<Epoch>,
+    staged: Staged,
+    events: mpsc::Sender<Event>,
+    stats: Arc<Stats>,
+}
+
+/// What the outbox holds.
+#[derive(Clone, Copy, Debug, Default)]
+struct Staged {
+    /// A packet of a client on its way to a server.
+    forwarded: bool,
+    /// A gratuitous ARP.
+    gratuitous: bool,
+    /// Anything that only the holder of the lease may send: everything but an ARP request.
+    voice: bool,
+}
+
+impl Outlet {
+    pub(crate) fn new(
+        frame_len_max: usize,
+        lease: Arc<LeaseCell>,
+        events: mpsc::Sender<Event>,
+        stats: Arc<Stats>,
+    ) -> Self {
+        Self {
+            sender: None,
+            fault: None,
+            outbox: Outbox::new(frame_len_max),
+            lease,
+            authorised: None,
+            barred: None,
+            staged: Staged::default(),
+            events,
+            stats,
+        }
+    }
+
+    /// Reads the lease for a batch that begins at `now`: what the core is to be told.
+    pub(crate) fn begin(&mut self, now: Instant) -> Option<Lease> {
+        let lease = self
+            .lease
+            .read()
+            .filter(|lease| self.barred.is_none_or(|barred| lease.epoch > barred));
+        self.authorised = lease
+            .filter(|lease| now < lease.until)
+            .map(|lease| lease.epoch);
+        lease
+    }
+
+    /// Sends what is staged and then nothing more for the present epoch, whatever the cell says.
+    pub(crate) fn relinquish(&mut self) {
+        self.flush();
+        let present = self.lease.read().map(|lease| lease.epoch);
+        self.barred = self.barred.max(present).max(self.authorised);
+        self.authorised = None;
+    }
+
+    /// Sends or throws away everything staged.
+    pub(crate) fn flush(&mut self) {
+        let mut next = 0;
+        while next < self.outbox.len() {
+            let left = self.outbox.len() - next;
+            let now = clock::boottime();
+            if !self.covered(now) {
+                self.stats.add(Count::WithheldAtSend, left);
+                break;
+            }
+            let Some(sender) = &mut self.sender else {
+                self.stats.add(Count::NoPort, left);
+                break;
+            };
+            match sender.send(&self.outbox, next) {
+                Ok(sent) => {
+                    // A port never reports zero frames sent; a loop that cannot end must not hang on that.
+                    next += sent.max(1);
+                    self.stats.add(Count::Sent, sent);
+                    if let Some(epoch) = self.authorised {
+                        self.stats.note_send(
+                            epoch,
+                            now,
+                            self.staged.forwarded,
+                            self.staged.gratuitous,
+                        );
+                    }
+                }
+                Err(error) => match Errno::from_io_error(&error) {
+                    // The kernel reports an error only for the first frame of a send: that one is lost, the next may pass.
+                    Some(Errno::NOBUFS) => {
+                        self.stats.add(Count::NoBuffers, 1);
+                        next += 1;
+                    }
+                    Some(Errno::MSGSIZE) => {
+                        self.stats.add(Count::FrameTooLong, 1);
+                        next += 1;
+                    }
+                    Some(Errno::INTR) => {}
+                    _ if error.kind() == io::ErrorKind::WouldBlock => {
+                        // Waiting would make the frames older than the lease that covers them.
+                        self.stats.add(Count::SendBufferFull, left);
+                        break;
+                    }
+                    _ => {
+                        self.stats.add(Count::SendFailed, left);
+                        self.fault = Some(error);
+                        break;
+                    }
+                },
+            }
+        }
+        self.outbox.clear();
+        self.staged = Staged::default();
+    }
+
+    /// Whether what is staged may leave at `now`.
+    fn covered(&self, now: Instant) -> bool {
+        if cfg!(feature = "planted-lease-off") {
+            return true;
+        }
+        match self.authorised {
+            // A backup asks for its servers' Ethernet addresses, and says nothing else.
+            None => !self.staged.voice,
+            Some(epoch) => self
+                .lease
+                .read()
+                .is_some_and(|lease| lease.epoch == epoch && now < lease.until),
+        }
+    }
+}
+
+impl Sink for Outlet {
+    fn transmit(&mut self, head: &[u8], body: &[u8]) {
+        let mut push = self.outbox.push(head, body);
+        if push == Push::Full {
+            self.flush();
+            push = self.outbox.push(head, body);
+        }
+        match push {
+            Push::Stored => self.staged.note(head),
+            Push::Full | Push::TooLong => self.stats.add(Count::FrameBeyondMtu, 1),
+        }
+    }
+
+    fn open(&mut self, key: ConnectionKey, server: ServerId) -> bool {
+        self.tell(Event::Open(key, server))
+    }
+
+    fn close(&mut self, key: ConnectionKey) -> bool {
+        self.tell(Event::Close(key))
+    }
+}
+
+impl Outlet {
+    fn tell(&self, event: Event) -> bool {
+        let told = self.events.try_send(event).is_ok();
+        self.stats.add(Count::EventsFull, usize::from(!told));
+        told
+    }
+}
+
+impl Staged {
+    /// Looks at a frame the core built: the Ethernet header (no VLAN tag) and what follows are in `head`.
+    fn note(&mut self, head: &[u8]) {
+        const ARP: &[u8] = &[0x08, 0x06];
+        const ARP_REQUEST: &[u8] = &[0, 1];
+        const IP_PROTOCOL_ICMP: u8 = 1;
+        if head.get(12..14) == Some(ARP) {
+            // RFC 826: operation at 20, sender's protocol address at 28, target's at 38; both equal: gratuitous (RFC 5227 §3).
+            let gratuitous = head.get(28..32) == head.get(38..42);
+            self.gratuitous |= gratuitous;
+            self.voice |= gratuitous || head.get(20..22) != Some(ARP_REQUEST);
+        } else {
+            self.voice = true;
+            self.forwarded |= head
+                .get(23)
+                .is_some_and(|protocol| *protocol != IP_PROTOCOL_ICMP);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sender 10.0.0.1.
+    fn arp(operation: u8, target: u8) -> Vec<u8> {
+        let mut frame = vec![0xff; 12];
+        frame.extend([
+            8, 6, 0, 1, 8, 0, 6, 4, 0, operation, 2, 2, 2, 2, 2, 2, 10, 0, 0, 1, 0, 0, 0, 0, 0, 0,
+            10, 0, 0, target,
+        ]);
+        frame
+    }
+
+    fn outlet() -> (Outlet, Arc<LeaseCell>, Arc<Stats>, mpsc::Receiver<Event>) {
+        let (lease, stats) = (Arc::new(LeaseCell::new()), Arc::new(Stats::default()));
+        let (events, receiver) = mpsc::channel(1);
+        (
+            Outlet::new(1518, Arc::clone(&lease), events, Arc::clone(&stats)),
+            lease,
+            stats,
+            receiver,
+        )
+    }
+
+    fn soon() -> Instant {
+        clock::boottime() + std::time::Duration::from_secs(60)
+    }
+
+    /// Without a port, what the lease covers ends as `NoPort`; what it does not as `WithheldAtSend`.
+    fn fate(outlet: &mut Outlet, stats: &Stats, frame: &[u8]) -> (u64, u64) {
+        let before = (
+            stats.count(Count::NoPort),
+            stats.count(Count::WithheldAtSend),
+        );
+        outlet.transmit(frame, &[]);
+        outlet.flush();
+        (
+            stats.count(Count::NoPort) - before.0,
+            stats.count(Count::WithheldAtSend) - before.1,
+        )
+    }
+
+    const ALLOWED: (u64, u64) = (1, 0);
+    #[cfg(not(feature = "planted-lease-off"))]
+    const WITHHELD: (u64, u64) = (0, 1);
+    #[cfg(feature = "planted-lease-off")]
+    const WITHHELD: (u64, u64) = ALLOWED;
+
+    #[test]
+    fn a_backup_may_only_ask() {
+        let (mut outlet, _lease, stats, _events) = outlet();
+        assert_eq!(outlet.begin(clock::boottime()), None);
+        assert_eq!(fate(&mut outlet, &stats, &arp(1, 9)), ALLOWED, "request");
+        assert_eq!(
+            fate(&mut outlet, &stats, &arp(1, 1)),
+            WITHHELD,
+            "gratuitous"
+        );
+        assert_eq!(fate(&mut outlet, &stats, &arp(2, 9)), WITHHELD, "reply");
+        assert_eq!(fate(&mut outlet, &stats, &[0; 60]), WITHHELD, "packet");
+    }
+
+    #[test]
+    fn what_the_lease_no_longer_covers_is_withheld() {
+        let (mut outlet, lease, stats, _events) = outlet();
+        lease.grant(Epoch(1), soon());
+        assert!(outlet.begin(clock::boottime()).is_some());
+        assert_eq!(fate(&mut outlet, &stats, &[0; 60]), ALLOWED);
+        lease.grant(Epoch(2), soon());
+        assert_eq!(
+            fate(&mut outlet, &stats, &[0; 60]),
+            WITHHELD,
+            "decided under another epoch"
+        );
+        outlet.begin(clock::boottime());
+        assert_eq!(fate(&mut outlet, &stats, &[0; 60]), ALLOWED);
+        lease.revoke();
+        assert_eq!(
+            fate(&mut outlet, &stats, &[0; 60]),
+            WITHHELD,
+            "revoked after the decision"
+        );
+    }
+
+    #[test]
+    fn a_lease_that_runs_out_between_decision_and_send_withholds() {
+        let (mut outlet, lease, stats, _events) = outlet();
+        let until = clock::boottime() + std::time::Duration::from_millis(5);
+        lease.grant(Epoch(1), until);
+        outlet.begin(clock::boottime());
+        while clock::boottime() < until {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        assert_eq!(fate(&mut outlet, &stats, &[0; 60]), WITHHELD);
+    }
+
+    #[test]
+    fn a_relinquished_epoch_stays_silent_although_the_cell_holds_it() {
+        let (mut outlet, lease, stats, _events) = outlet();
+        lease.grant(Epoch(3), soon());
+        outlet.begin(clock::boottime());
+        outlet.relinquish();
+        assert_eq!(fate(&mut outlet, &stats, &[0; 60]), WITHHELD);
+        assert_eq!(outlet.begin(clock::boottime()), None);
+        lease.grant(Epoch(4), soon());
+        assert!(outlet.begin(clock::boottime()).is_some());
+        assert_eq!(fate(&mut outlet, &stats, &[0; 60]), ALLOWED);
+    }
+
+    #[test]
+    fn a_full_channel_is_a_refusal() {
+        let (mut outlet, _lease, stats, _events) = outlet();
+        let key = ConnectionKey {
+            client: std::net::Ipv4Addr::LOCALHOST.into(),
+            port: 1,
+            service: model::ids::VirtualServiceId(1),
+        };
+        assert!(outlet.open(key, ServerId(1)));
+        assert!(!outlet.close(key));
+        assert_eq!(stats.count(Count::EventsFull), 1);
+    }
+}
