@@ -16,6 +16,8 @@ mod scheduler;
 mod sink;
 mod speaker;
 mod table;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod verdict;
 mod wire;
 

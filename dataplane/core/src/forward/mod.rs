@@ -4,6 +4,8 @@
 
 mod control;
 mod tcp;
+#[cfg(test)]
+mod tests;
 
 use std::net::Ipv4Addr;
 use std::ops::Deref;

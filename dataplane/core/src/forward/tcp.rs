@@ -38,11 +38,13 @@ impl Forwarder {
             }
             return self.first_packet(link, packet, offload, service, flow, now, voice);
         };
-        let route = self.route(self.connections.server(id)?)?;
+        let server = self.connections.server(id)?;
+        // The client lives, whatever becomes of this packet.
+        self.connections.touch(id, sign(&tcp), now);
+        let route = self.route(server)?;
         match rewrite::plan(packet, offload, &route) {
             Ok(plan) => {
                 self.send(packet, plan, offload, &route, voice)?;
-                self.connections.touch(id, sign(&tcp), now);
                 Ok(Verdict::Transmit)
             }
             Err(Refusal::TooBig) => self.too_big(packet, route.mtu, link.source, now, voice),

@@ -1,0 +1,217 @@
+//! One frame each, as a table.
+
+use super::*;
+use crate::Malformed;
+use crate::testing::ethernet;
+
+#[test]
+fn the_verdict_of_single_frames() {
+    let syn = tcp(40000, QUORUM, SYN, b"");
+    let udp = Packet::new(CLIENT, VIP, 17, vec![0x9c, 0x40, 0, 53, 0, 8, 0, 0]);
+    let bytes = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = syn.frame(ROUTER, ATM);
+        change(&mut bytes);
+        bytes
+    };
+    let header = |change: &dyn Fn(&mut Vec<u8>)| {
+        bytes(&|bytes| {
+            change(bytes);
+            bytes[24..26].fill(0);
+            let sum = !crate::testing::sum(&bytes[14..34]);
+            bytes[24..26].copy_from_slice(&sum.to_be_bytes());
+        })
+    };
+    let from = |source: [u8; 4]| {
+        syn.clone()
+            .with(|p| p.source = source.into())
+            .frame(ROUTER, ATM)
+    };
+    let malformed = |reason| drop(DropReason::Malformed(reason));
+    let cases: Vec<(&str, Vec<u8>, Verdict)> = vec![
+        ("first packet", syn.frame(ROUTER, ATM), Verdict::Held),
+        (
+            "an address that is no VIP",
+            tcp(1, 2, SYN, b"")
+                .with(|p| p.destination = SERVERS[0])
+                .frame(ROUTER, ATM),
+            Verdict::Host,
+        ),
+        (
+            "somebody else's frame",
+            syn.frame(ROUTER, OTHER_ATM),
+            Verdict::Host,
+        ),
+        (
+            "IPv6",
+            ethernet(ROUTER, ATM, 0x86dd, &[0x60; 40]),
+            Verdict::Host,
+        ),
+        (
+            "tagged",
+            ethernet(ROUTER, ATM, 0x8100, &syn.frame(ROUTER, ATM)[10..]),
+            Verdict::Host,
+        ),
+        ("no bytes", vec![], Verdict::Host),
+        (
+            "half an Ethernet header",
+            bytes(&|b| b.truncate(13)),
+            Verdict::Host,
+        ),
+        (
+            "no destination address",
+            bytes(&|b| b.truncate(33)),
+            Verdict::Host,
+        ),
+        (
+            "in a broadcast",
+            syn.frame(ROUTER, MacAddr::BROADCAST),
+            drop(DropReason::LinkBroadcast),
+        ),
+        (
+            "no service",
+            tcp(1, 9, SYN, b"").frame(ROUTER, ATM),
+            drop(DropReason::NoService),
+        ),
+        (
+            "no connection",
+            tcp(1, QUORUM, ACK, b"").frame(ROUTER, ATM),
+            drop(DropReason::NoConnection),
+        ),
+        (
+            "SYN and ACK",
+            tcp(1, QUORUM, SYN | ACK, b"").frame(ROUTER, ATM),
+            drop(DropReason::NoConnection),
+        ),
+        (
+            "RST",
+            tcp(1, QUORUM, crate::testing::RST, b"").frame(ROUTER, ATM),
+            drop(DropReason::NoConnection),
+        ),
+        (
+            "nobody serves",
+            tcp(1, EMPTY, SYN, b"").frame(ROUTER, ATM),
+            drop(DropReason::NoServer),
+        ),
+        (
+            "NAT",
+            tcp(1, NAT, SYN, b"").frame(ROUTER, ATM),
+            drop(DropReason::UnsupportedMethod),
+        ),
+        (
+            "UDP",
+            udp.frame(ROUTER, ATM),
+            drop(DropReason::UnsupportedProtocol),
+        ),
+        (
+            "first fragment",
+            syn.clone().with(|p| p.fragment = 0x2000).frame(ROUTER, ATM),
+            drop(DropReason::Fragment),
+        ),
+        (
+            "later fragment",
+            syn.clone().with(|p| p.fragment = 3).frame(ROUTER, ATM),
+            drop(DropReason::Fragment),
+        ),
+        ("from a VIP", from(VIP.octets()), drop(DropReason::Martian)),
+        (
+            "from loopback",
+            from([127, 0, 0, 1]),
+            drop(DropReason::Martian),
+        ),
+        (
+            "from multicast",
+            from([224, 0, 0, 1]),
+            drop(DropReason::Martian),
+        ),
+        ("from broadcast", from([255; 4]), drop(DropReason::Martian)),
+        ("from nobody", from([0, 1, 2, 3]), drop(DropReason::Martian)),
+        (
+            "IP checksum",
+            bytes(&|b| b[24] ^= 1),
+            malformed(Malformed::Checksum),
+        ),
+        (
+            "IP version",
+            header(&|b| b[14] = 0x55),
+            malformed(Malformed::Version),
+        ),
+        (
+            "IP header length",
+            header(&|b| b[14] = 0x44),
+            malformed(Malformed::HeaderLength),
+        ),
+        (
+            "total length over the end",
+            header(&|b| b[17] = 41),
+            malformed(Malformed::TotalLength),
+        ),
+        (
+            "total length under the header",
+            header(&|b| b[17] = 19),
+            malformed(Malformed::TotalLength),
+        ),
+        (
+            "no TCP header",
+            header(&|b| b[17] = 39),
+            malformed(Malformed::Truncated),
+        ),
+        (
+            "TCP header length under 20",
+            bytes(&|b| b[46] = 0x40),
+            malformed(Malformed::HeaderLength),
+        ),
+        (
+            "TCP header length over the end",
+            bytes(&|b| b[46] = 0x60),
+            malformed(Malformed::HeaderLength),
+        ),
+    ];
+    for (name, frame, verdict) in cases {
+        let mut rig = Rig::active();
+        let before = *rig.counters().verdicts();
+        assert_eq!(rig.raw(&frame), verdict, "{name}");
+        assert!(rig.sent().is_empty(), "{name}: nothing may be sent");
+        let mut expected = before;
+        expected[verdict.index()] += 1;
+        assert_eq!(
+            rig.counters().verdicts(),
+            &expected,
+            "{name}: one counter, by one"
+        );
+    }
+}
+
+#[test]
+fn a_scheduler_that_does_not_exist_is_a_named_refusal() {
+    let mut rig = Rig::active();
+    for scheduler in [Scheduler::Wlc, Scheduler::Maglev, Scheduler::Sh] {
+        let mut table = table();
+        table.services[0].scheduler = scheduler;
+        rig.forwarder.install(table, rig.now);
+        assert_eq!(
+            rig.packet(&tcp(1, QUORUM, SYN, b"")),
+            drop(DropReason::UnsupportedScheduler)
+        );
+    }
+}
+
+#[test]
+fn new_connections_are_shared_out_by_weight() {
+    let mut rig = Rig::active();
+    let mut table = table();
+    table.servers[1].method = ForwardingMethod::Tunnel;
+    table.services[1].share = vec![(ServerId(0), 2), (ServerId(1), 1)];
+    rig.forwarder.install(table, rig.now);
+    for port in 1..=6 {
+        assert_eq!(rig.packet(&tcp(port, ASYNC, SYN, b"")), Verdict::Transmit);
+    }
+    let servers: Vec<u16> = rig.out.opened.iter().map(|(_, server)| server.0).collect();
+    assert_eq!(servers, [0, 1, 0, 0, 1, 0]);
+}
+
+#[test]
+fn an_older_table_is_ignored() {
+    let mut rig = Rig::active();
+    rig.forwarder.install(ForwardingTable::default(), rig.now);
+    assert_eq!(rig.packet(&tcp(1, ASYNC, SYN, b"")), Verdict::Transmit);
+}

@@ -1,0 +1,243 @@
+//! Frames and a sink for tests: built field by field and by hand, so that they share no code with what they test.
+//!
+//! Panics are fine here: nothing of it ships.
+
+use std::net::Ipv4Addr;
+
+use model::connections::ConnectionKey;
+use model::ids::ServerId;
+
+use crate::{Checksum, MacAddr, Offload, Sink};
+
+/// TCP flags (RFC 9293 §3.1, RFC 3168 §6.1).
+pub const FIN: u8 = 0x01;
+/// See [`FIN`].
+pub const SYN: u8 = 0x02;
+/// See [`FIN`].
+pub const RST: u8 = 0x04;
+/// See [`FIN`].
+pub const PSH: u8 = 0x08;
+/// See [`FIN`].
+pub const ACK: u8 = 0x10;
+/// See [`FIN`].
+pub const CWR: u8 = 0x80;
+
+/// Keeps everything that is emitted.
+#[derive(Clone, Debug, Default)]
+pub struct Recorder {
+    /// Frames, head and body joined.
+    pub frames: Vec<Vec<u8>>,
+    /// Connections to be opened.
+    pub opened: Vec<(ConnectionKey, ServerId)>,
+    /// Connections to be closed.
+    pub closed: Vec<ConnectionKey>,
+    /// The replicator takes nothing.
+    pub full: bool,
+}
+
+impl Sink for Recorder {
+    fn transmit(&mut self, head: &[u8], body: &[u8]) {
+        self.frames.push([head, body].concat());
+    }
+
+    fn open(&mut self, key: ConnectionKey, server: ServerId) -> bool {
+        if !self.full {
+            self.opened.push((key, server));
+        }
+        !self.full
+    }
+
+    fn close(&mut self, key: ConnectionKey) -> bool {
+        if !self.full {
+            self.closed.push(key);
+        }
+        !self.full
+    }
+}
+
+/// An IPv4 packet in the making.
+#[derive(Clone, Debug)]
+pub struct Packet {
+    /// TOS byte.
+    pub tos: u8,
+    /// Identification.
+    pub id: u16,
+    /// Flags and fragment offset, the whole word; Don't Fragment is 0x4000.
+    pub fragment: u16,
+    /// TTL.
+    pub ttl: u8,
+    /// Protocol number.
+    pub protocol: u8,
+    /// Source address.
+    pub source: Ipv4Addr,
+    /// Destination address.
+    pub destination: Ipv4Addr,
+    /// IP options, a multiple of 4 bytes.
+    pub options: Vec<u8>,
+    /// What follows the IP header.
+    pub payload: Vec<u8>,
+}
+
+impl Packet {
+    /// A packet with a payload as it is: DF set, TTL 61, identification 0x1234.
+    pub fn new(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, payload: Vec<u8>) -> Self {
+        Self {
+            tos: 0,
+            id: 0x1234,
+            fragment: 0x4000,
+            ttl: 61,
+            protocol,
+            source,
+            destination,
+            options: Vec::new(),
+            payload,
+        }
+    }
+
+    /// A TCP packet with the right checksum.
+    pub fn tcp(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), flags: u8, data: &[u8]) -> Self {
+        let mut segment = vec![0; 20];
+        segment[0..2].copy_from_slice(&from.1.to_be_bytes());
+        segment[2..4].copy_from_slice(&to.1.to_be_bytes());
+        segment[4..8].copy_from_slice(&0x0102_0304_u32.to_be_bytes());
+        segment[12] = 5 << 4;
+        segment[13] = flags;
+        segment[14..16].copy_from_slice(&0x7210_u16.to_be_bytes());
+        segment.extend(data);
+        let mut packet = Self::new(from.0, to.0, 6, segment);
+        packet.set_tcp_checksum();
+        packet
+    }
+
+    /// An ICMP message with the right checksum; `rest` are the four bytes after it.
+    pub fn icmp(
+        source: Ipv4Addr,
+        destination: Ipv4Addr,
+        kind: u8,
+        code: u8,
+        rest: [u8; 4],
+        data: &[u8],
+    ) -> Self {
+        let mut message = [&[kind, code, 0, 0], &rest[..], data].concat();
+        let checksum = !sum(&message);
+        message[2..4].copy_from_slice(&checksum.to_be_bytes());
+        Self {
+            protocol: 1,
+            ..Self::new(source, destination, 1, message)
+        }
+    }
+
+    /// This packet inside another (RFC 2003), as the tunnel is promised to make it.
+    pub fn in_tunnel(&self, source: Ipv4Addr, destination: Ipv4Addr, id: u16) -> Self {
+        let outer = Self::new(source, destination, 4, self.bytes());
+        Self {
+            tos: self.tos,
+            id,
+            fragment: self.fragment & 0x4000,
+            ttl: 64,
+            ..outer
+        }
+    }
+
+    /// Changes fields.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
+    /// Puts the right checksum into a TCP payload.
+    pub fn set_tcp_checksum(&mut self) {
+        self.payload[16..18].fill(0);
+        let checksum = !fold(u32::from(self.pseudo_sum()) + u32::from(sum(&self.payload)));
+        self.payload[16..18].copy_from_slice(&checksum.to_be_bytes());
+    }
+
+    /// Leaves the TCP checksum to the device, as a local stack does, and returns how it says so.
+    pub fn set_partial_checksum(&mut self) -> Offload {
+        let pseudo = self.pseudo_sum();
+        self.payload[16..18].copy_from_slice(&pseudo.to_be_bytes());
+        let start = u16::try_from(34 + self.options.len()).unwrap_or(u16::MAX);
+        Offload {
+            checksum: Checksum::Partial { start, offset: 16 },
+            ..Offload::default()
+        }
+    }
+
+    /// The packet's bytes.
+    pub fn bytes(&self) -> Vec<u8> {
+        let len = 20 + self.options.len() + self.payload.len();
+        let mut header = vec![0; 20];
+        header[0] = 0x40 | u8::try_from(5 + self.options.len() / 4).unwrap_or(15);
+        header[1] = self.tos;
+        header[2..4].copy_from_slice(&u16::try_from(len).unwrap_or(u16::MAX).to_be_bytes());
+        header[4..6].copy_from_slice(&self.id.to_be_bytes());
+        header[6..8].copy_from_slice(&self.fragment.to_be_bytes());
+        header[8] = self.ttl;
+        header[9] = self.protocol;
+        header[12..16].copy_from_slice(&self.source.octets());
+        header[16..20].copy_from_slice(&self.destination.octets());
+        header.extend(&self.options);
+        let checksum = !sum(&header);
+        header[10..12].copy_from_slice(&checksum.to_be_bytes());
+        header.extend(&self.payload);
+        header
+    }
+
+    /// The packet as an Ethernet frame.
+    pub fn frame(&self, source: MacAddr, destination: MacAddr) -> Vec<u8> {
+        ethernet(source, destination, 0x0800, &self.bytes())
+    }
+
+    fn pseudo_sum(&self) -> u16 {
+        let mut pseudo = [self.source.octets(), self.destination.octets()].concat();
+        pseudo.extend([0, self.protocol]);
+        pseudo.extend(
+            u16::try_from(self.payload.len())
+                .unwrap_or(u16::MAX)
+                .to_be_bytes(),
+        );
+        sum(&pseudo)
+    }
+}
+
+/// An Ethernet frame.
+pub fn ethernet(source: MacAddr, destination: MacAddr, ethertype: u16, payload: &[u8]) -> Vec<u8> {
+    [
+        &destination.0[..],
+        &source.0,
+        &ethertype.to_be_bytes(),
+        payload,
+    ]
+    .concat()
+}
+
+/// An ARP frame (RFC 826): operation 1 asks, 2 answers.
+pub fn arp(
+    link: (MacAddr, MacAddr),
+    operation: u8,
+    sender: (MacAddr, Ipv4Addr),
+    target: (MacAddr, Ipv4Addr),
+) -> Vec<u8> {
+    let body = [
+        &[0, 1, 8, 0, 6, 4, 0, operation],
+        &sender.0.0[..],
+        &sender.1.octets(),
+        &target.0.0,
+        &target.1.octets(),
+    ];
+    ethernet(link.0, link.1, 0x0806, &body.concat())
+}
+
+/// The one's complement sum as RFC 1071 §4.1 writes it.
+pub fn sum(bytes: &[u8]) -> u16 {
+    bytes.chunks(2).fold(0, |total, pair| {
+        let word = u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]);
+        fold(u32::from(total) + u32::from(word))
+    })
+}
+
+fn fold(sum: u32) -> u16 {
+    let sum = (sum & 0xffff) + (sum >> 16);
+    u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap_or(u16::MAX)
+}
