@@ -18,7 +18,7 @@ mod pop3;
 mod server;
 mod smtp;
 mod uidlist;
-mod wire;
+pub(crate) mod wire;
 
 pub use maildir::{MAILBOXES_MAX, MESSAGE_BYTES_MAX, MESSAGES_MAX};
 pub use server::{MailError, Protocol, SESSIONS_MAX, Server, ServerArgs, serve};
