@@ -3,35 +3,26 @@
 //! Invariants: a connection has one server from its first record to its close; an established connection is never
 //! evicted to admit a new one. Never imports: `wire`, the sink, the lease; the forwarder acts on what this decides.
 
+mod entry;
 mod held;
 mod wheel;
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use model::Instant;
-use model::connections::ConnectionKey;
-use model::ids::{ServerId, VirtualServiceId};
+use model::ids::ServerId;
 use rustc_hash::FxHashMap;
 
 use crate::{DropReason, Limits};
+use entry::State;
+pub(crate) use entry::{Entry, Flow, Record, Sign};
 use held::Held;
 use wheel::Wheel;
 
-/// How long a first packet waits for its record: a client sends its SYN again after 1 s (RFC 6298 §2.1), and that one
-/// starts over.
-const HOLD_MAX: Duration = Duration::from_secs(1);
-/// Silence after which a connection that only showed SYNs is given up: longer than the gaps between the first SYNs
-/// and SYN-ACKs that a stack sends again (1, 2, 4 s), so that a slow handshake keeps its server.
-const HALF_OPEN_TIMEOUT: Duration = Duration::from_secs(10);
-/// Silence after the client's FIN: its ACK of the server's FIN must still get through, and that FIN is sent again
-/// after 0.2, 0.4, ... 6.4 s when it was lost.
-const CLOSING_TIMEOUT: Duration = Duration::from_secs(10);
-/// Silence after the client's RST. Not zero: an RST that was forged or outside the window ends nothing, and the true
-/// client's next packet makes the connection an established one again.
-const RESET_TIMEOUT: Duration = Duration::from_secs(1);
 /// After asking for a record of the end, wait this long before asking again: several elections.
 const CLOSE_RETRY: Duration = Duration::from_secs(5);
+/// A replicator without room is asked again after this.
+const REPLICATOR_RETRY: Duration = Duration::from_secs(1);
 /// One part in this many of the table may be half-open: a SYN flood leaves three quarters to who completes a
 /// handshake, and 10,000 entries still admit 12,500 connections a second with handshakes of 200 ms.
 const HALF_OPEN_PART: usize = 4;
@@ -40,95 +31,6 @@ const EXPIRE_BATCH: usize = 512;
 /// Committed records are stored up to this many times the limit of admission: the replicated state has the same
 /// limit, and beside it there may be connections that are not replicated.
 const COMMITTED_FACTOR: usize = 2;
-
-/// A connection's key in one word: client address, client port, virtual service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Flow(u64);
-
-impl Flow {
-    pub(crate) fn new(client: Ipv4Addr, port: u16, service: VirtualServiceId) -> Self {
-        Self(u64::from(client.to_bits()) << 32 | u64::from(port) << 16 | u64::from(service.0))
-    }
-
-    /// `None` for an IPv6 client.
-    pub(crate) fn from_key(key: &ConnectionKey) -> Option<Self> {
-        match key.client {
-            IpAddr::V4(client) => Some(Self::new(client, key.port, key.service)),
-            IpAddr::V6(_) => None,
-        }
-    }
-
-    pub(crate) fn key(self) -> ConnectionKey {
-        let [a, b, c, d, p0, p1, s0, s1] = self.0.to_be_bytes();
-        ConnectionKey {
-            client: Ipv4Addr::new(a, b, c, d).into(),
-            port: u16::from_be_bytes([p0, p1]),
-            service: VirtualServiceId(u16::from_be_bytes([s0, s1])),
-        }
-    }
-}
-
-/// How far a connection is, as far as the packets from client to server tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
-    /// Its record is not committed; the first packet is held.
-    Pending,
-    /// Only SYNs were seen.
-    HalfOpen,
-    Established,
-    /// The client's FIN was seen.
-    Closing,
-    /// The client's RST was seen.
-    Reset,
-}
-
-/// What the replicated table knows of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Record {
-    /// Nothing, and it will not be told.
-    Local,
-    /// Its opening was asked for.
-    Asked,
-    Committed,
-}
-
-/// What a packet says about its connection's life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sign {
-    Open,
-    Data,
-    Finish,
-    Reset,
-}
-
-/// One connection.
-#[derive(Clone, Debug)]
-pub(crate) struct Entry {
-    pub(crate) flow: Flow,
-    pub(crate) server: ServerId,
-    state: State,
-    pub(crate) record: Record,
-    /// The tenure in which this ATM last saw a packet of it; what it knows from an earlier one is out of date.
-    tenure: u32,
-    seen: Instant,
-    /// The end was asked for; until then it is not asked for again.
-    close_retry: Option<Instant>,
-    held: Option<u32>,
-    /// Set by the pass of `retain_marked` that is under way.
-    marked: bool,
-}
-
-impl Entry {
-    /// Its record is not committed, and its first packet is held.
-    pub(crate) fn waits(&self) -> bool {
-        self.state == State::Pending
-    }
-
-    /// It has a held packet (which it keeps for a moment after its record was committed).
-    pub(crate) const fn has_held(&self) -> bool {
-        self.held.is_some()
-    }
-}
 
 /// Why a connection that came due is at its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +41,17 @@ pub(crate) enum Due {
     Closed,
     /// Silence.
     Idle,
+}
+
+/// What keeps an entry whose end has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// Its end was asked for, and the record has to come back.
+    Record,
+    /// The replicator had no room.
+    Replicator,
+    /// This ATM is not active: who is knows better, and a takeover begins with a full timeout.
+    Lease,
 }
 
 /// The table.
@@ -330,14 +243,8 @@ impl Connections {
         let was_half_open = !stale && before == State::HalfOpen;
         entry.tenure = self.tenure;
         entry.seen = now;
-        entry.state = match (sign, if stale { State::Established } else { before }) {
-            (_, State::Pending) => State::Pending,
-            (Sign::Finish, _) => State::Closing,
-            (Sign::Reset, _) => State::Reset,
-            (Sign::Open, State::Closing | State::Reset | State::HalfOpen) => State::HalfOpen,
-            (Sign::Data, State::Closing) => State::Closing,
-            (Sign::Open | Sign::Data, _) => State::Established,
-        };
+        let known = if stale { State::Established } else { before };
+        entry.state = known.after(sign);
         entry.close_retry = None;
         let after = entry.state;
         match (was_half_open, after == State::HalfOpen) {
@@ -347,7 +254,7 @@ impl Connections {
         }
         // A shorter timeout is a nearer place on the wheel; a longer one is found when the nearer place comes round.
         if before != after && matches!(after, State::Closing | State::Reset) {
-            self.wheel.schedule(id, now + self.silence(after));
+            self.wheel.schedule(id, now + after.silence(self.timeout));
         }
     }
 
@@ -356,7 +263,7 @@ impl Connections {
         self.get(id).is_some_and(|entry| {
             entry.tenure == self.tenure
                 && matches!(entry.state, State::HalfOpen | State::Established)
-                && now < entry.seen + self.silence(entry.state)
+                && now < entry.seen + entry.state.silence(self.timeout)
         })
     }
 
@@ -422,13 +329,18 @@ impl Connections {
             .is_some_and(|entry| entry.close_retry.is_none())
     }
 
-    /// A due entry whose end is asked for (`asked`), or cannot be asked for by this ATM now, is looked at again later.
-    pub(crate) fn look_again(&mut self, id: u32, asked: bool, now: Instant) {
+    /// Says when a due entry that stays is looked at again.
+    pub(crate) fn look_again(&mut self, id: u32, reason: Wait, now: Instant) {
         let Some(entry) = self.entries.get_mut(id as usize) else {
             return;
         };
-        let at = now + if asked { CLOSE_RETRY } else { HOLD_MAX };
-        if asked {
+        let at = now
+            + match reason {
+                Wait::Record => CLOSE_RETRY,
+                Wait::Replicator => REPLICATOR_RETRY,
+                Wait::Lease => self.timeout.max(REPLICATOR_RETRY),
+            };
+        if reason == Wait::Record {
             entry.close_retry = Some(at);
         }
         self.wheel.schedule(id, at);
@@ -505,21 +417,10 @@ impl Connections {
 
     fn deadline(&self, entry: &Entry) -> Instant {
         let end = if entry.tenure == self.tenure {
-            entry.seen + self.silence(entry.state)
+            entry.seen + entry.state.silence(self.timeout)
         } else {
             entry.seen.max(self.tenure_began) + self.timeout
         };
         entry.close_retry.map_or(end, |retry| end.max(retry))
-    }
-
-    /// How long a connection in this state may be silent.
-    fn silence(&self, state: State) -> Duration {
-        match state {
-            State::Pending => HOLD_MAX,
-            State::HalfOpen => HALF_OPEN_TIMEOUT.min(self.timeout),
-            State::Established => self.timeout,
-            State::Closing => CLOSING_TIMEOUT.min(self.timeout),
-            State::Reset => RESET_TIMEOUT.min(self.timeout),
-        }
     }
 }

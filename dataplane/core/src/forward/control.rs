@@ -5,7 +5,7 @@ use model::connections::{ConnectionChange, ConnectionKey};
 use model::ids::ServerId;
 
 use super::Forwarder;
-use crate::connections::{Connections, Due, Flow, Record};
+use crate::connections::{Connections, Due, Flow, Record, Wait};
 use crate::counters::Event;
 use crate::frame::Offload;
 use crate::gate::{Change, Lease, Voice};
@@ -185,20 +185,28 @@ impl Forwarder {
                 Due::Closed => Event::ConnectionClosed,
                 Due::Idle => Event::ConnectionExpired,
             };
-            if record == Record::Local {
-                self.counters.note(event);
-                self.connections.remove(id);
-                continue;
-            }
-            // Only the active ATM knows that a connection is idle; the entry goes when the record is committed.
-            let asked = self
-                .gate
-                .voice(now, out)
-                .is_ok_and(|mut voice| voice.close(flow.key()));
-            if asked && self.connections.first_close(id) {
-                self.counters.note(event);
-            }
-            self.connections.look_again(id, asked, now);
+            let wait = match (record, self.gate.voice(now, out)) {
+                // Nobody else knows of it. To a backup that holds also for a record it asked for in an earlier tenure
+                // and that never came: should it come yet, it makes a new entry.
+                (Record::Local, _) | (Record::Asked, Err(_)) => {
+                    self.counters.note(event);
+                    self.connections.remove(id);
+                    continue;
+                }
+                (Record::Committed, Err(_)) => Wait::Lease,
+                // The entry goes when the record of its end is committed.
+                (Record::Asked | Record::Committed, Ok(mut voice)) => {
+                    if voice.close(flow.key()) {
+                        if self.connections.first_close(id) {
+                            self.counters.note(event);
+                        }
+                        Wait::Record
+                    } else {
+                        Wait::Replicator
+                    }
+                }
+            };
+            self.connections.look_again(id, wait, now);
         }
     }
 

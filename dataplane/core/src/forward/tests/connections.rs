@@ -308,6 +308,61 @@ fn a_backup_follows_the_records_and_closes_nothing() {
 }
 
 #[test]
+fn a_backup_looks_at_an_idle_entry_seldom() {
+    let limits = Limits {
+        pending_max: 1,
+        connections_max: 10,
+    };
+    let mut rig = Rig {
+        forwarder: Forwarder::new(interface(), limits),
+        out: Recorder::default(),
+        now: at(0),
+    };
+    rig.forwarder.install(
+        ForwardingTable {
+            servers: vec![],
+            ..table()
+        },
+        rig.now,
+    );
+    rig.commit(&[open(1)]);
+    let mut looks = 0;
+    let end = at(300_000);
+    while let Some(due) = rig.forwarder.poll_timeout().filter(|&due| due <= end) {
+        rig.now = rig.now.max(due);
+        rig.tick();
+        looks += 1;
+    }
+    assert!(
+        (1..=11).contains(&looks),
+        "{looks} in ten times the timeout"
+    );
+}
+
+#[cfg(not(feature = "planted-lease-off"))]
+#[test]
+fn a_record_that_was_asked_for_in_a_lost_tenure_and_never_came_is_not_kept_for_ever() {
+    let mut rig = Rig::active();
+    assert_eq!(rig.packet(&tcp(1, ASYNC, SYN, b"")), Verdict::Transmit);
+    rig.forwarder.set_lease(None, rig.now, &mut rig.out);
+    rig.sleep(Duration::from_secs(120));
+    assert_eq!((rig.forwarder.connections(), rig.out.closed.len()), (0, 0));
+}
+
+#[test]
+fn a_close_that_finds_the_replicator_full_is_asked_for_again() {
+    let mut rig = Rig::active();
+    rig.established(1);
+    rig.out.full = true;
+    rig.sleep(Duration::from_secs(32));
+    rig.out.full = false;
+    assert_eq!(rig.out.closed, []);
+    rig.sleep(Duration::from_millis(1_100));
+    assert_eq!(rig.out.closed, [key(1, 1)]);
+    assert_eq!(rig.counters().event(Event::ConnectionExpired), 1);
+}
+
+#[test]
 fn after_a_takeover_every_entry_has_a_full_timeout() {
     let mut rig = Rig::backup();
     rig.commit(&[open(1)]);

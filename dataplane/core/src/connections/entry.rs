@@ -1,0 +1,135 @@
+//! One connection: its key, how far it is, and how long it may be silent.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use model::Instant;
+use model::connections::ConnectionKey;
+use model::ids::{ServerId, VirtualServiceId};
+
+/// How long a first packet waits for its record: a client sends its SYN again after 1 s (RFC 6298 §2.1), and that one
+/// starts over.
+const HOLD_MAX: Duration = Duration::from_secs(1);
+/// Silence after which a connection that only showed SYNs is given up: longer than the gaps between the first SYNs
+/// and SYN-ACKs that a stack sends again (1, 2, 4 s), so that a slow handshake keeps its server.
+const HALF_OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Silence after the client's FIN: its ACK of the server's FIN must still get through, and that FIN is sent again
+/// after 0.2, 0.4, ... 6.4 s when it was lost.
+const CLOSING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Silence after the client's RST. Not zero: an RST that was forged or outside the window ends nothing, and the true
+/// client's next packet makes the connection an established one again.
+const RESET_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A connection's key in one word: client address, client port, virtual service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Flow(u64);
+
+impl Flow {
+    pub(crate) fn new(client: Ipv4Addr, port: u16, service: VirtualServiceId) -> Self {
+        Self(u64::from(client.to_bits()) << 32 | u64::from(port) << 16 | u64::from(service.0))
+    }
+
+    /// `None` for an IPv6 client.
+    pub(crate) fn from_key(key: &ConnectionKey) -> Option<Self> {
+        match key.client {
+            IpAddr::V4(client) => Some(Self::new(client, key.port, key.service)),
+            IpAddr::V6(_) => None,
+        }
+    }
+
+    pub(crate) fn key(self) -> ConnectionKey {
+        let [a, b, c, d, p0, p1, s0, s1] = self.0.to_be_bytes();
+        ConnectionKey {
+            client: Ipv4Addr::new(a, b, c, d).into(),
+            port: u16::from_be_bytes([p0, p1]),
+            service: VirtualServiceId(u16::from_be_bytes([s0, s1])),
+        }
+    }
+}
+
+/// How far a connection is, as far as the packets from client to server tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Its record is not committed; the first packet is held.
+    Pending,
+    /// Only SYNs were seen.
+    HalfOpen,
+    Established,
+    /// The client's FIN was seen.
+    Closing,
+    /// The client's RST was seen.
+    Reset,
+}
+
+impl State {
+    /// How long a connection in this state may be silent; `timeout` is `ConnectionTimeout`.
+    pub(super) fn silence(self, timeout: Duration) -> Duration {
+        match self {
+            Self::Pending => HOLD_MAX,
+            Self::HalfOpen => HALF_OPEN_TIMEOUT.min(timeout),
+            Self::Established => timeout,
+            Self::Closing => CLOSING_TIMEOUT.min(timeout),
+            Self::Reset => RESET_TIMEOUT.min(timeout),
+        }
+    }
+
+    /// The state after a packet that said this.
+    pub(super) const fn after(self, sign: Sign) -> Self {
+        match (sign, self) {
+            (_, Self::Pending) => Self::Pending,
+            (Sign::Finish, _) => Self::Closing,
+            (Sign::Reset, _) => Self::Reset,
+            (Sign::Open, Self::Closing | Self::Reset | Self::HalfOpen) => Self::HalfOpen,
+            (Sign::Data, Self::Closing) => Self::Closing,
+            (Sign::Open | Sign::Data, _) => Self::Established,
+        }
+    }
+}
+
+/// What the replicated table knows of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Record {
+    /// Nothing, and it will not be told.
+    Local,
+    /// Its opening was asked for.
+    Asked,
+    Committed,
+}
+
+/// What a packet says about its connection's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sign {
+    Open,
+    Data,
+    Finish,
+    Reset,
+}
+
+/// One connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) flow: Flow,
+    pub(crate) server: ServerId,
+    pub(super) state: State,
+    pub(crate) record: Record,
+    /// The tenure in which this ATM last saw a packet of it; what it knows from an earlier one is out of date.
+    pub(super) tenure: u32,
+    pub(super) seen: Instant,
+    /// The end was asked for; until then it is not asked for again.
+    pub(super) close_retry: Option<Instant>,
+    pub(super) held: Option<u32>,
+    /// Set by the pass of `retain_marked` that is under way.
+    pub(super) marked: bool,
+}
+
+impl Entry {
+    /// Its record is not committed, and its first packet is held.
+    pub(crate) fn waits(&self) -> bool {
+        self.state == State::Pending
+    }
+
+    /// It has a held packet (which it keeps for a moment after its record was committed).
+    pub(crate) const fn has_held(&self) -> bool {
+        self.held.is_some()
+    }
+}
