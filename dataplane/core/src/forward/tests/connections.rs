@@ -333,8 +333,9 @@ fn a_backup_looks_at_an_idle_entry_seldom() {
         rig.tick();
         looks += 1;
     }
+    // Ten, and up to two until the wheel has caught up with the clock.
     assert!(
-        (1..=11).contains(&looks),
+        (10..=12).contains(&looks),
         "{looks} in ten times the timeout"
     );
 }
