@@ -908,6 +908,16 @@ EndVirtualHost
     }
 }
 
+#[test]
+fn a_configuration_put_together_badly_is_not_taken_for_sound() {
+    let mut config = check("base", BASE).config.unwrap();
+    config.atm_pool.atms.clear();
+    config.virtual_hosts[0].host = config.servers[0].host.clone();
+    let found = config.check_resolved(&BTreeMap::new());
+    let found: Vec<Code> = found.iter().map(|found| found.code).collect();
+    assert_eq!(found, [Code::MissingDirective, Code::AddressConflict]);
+}
+
 /// Work must not grow with the square of the file.
 #[test]
 fn hostile_files_come_to_an_end() {

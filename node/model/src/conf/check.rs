@@ -118,7 +118,8 @@ fn check_after(mut findings: Findings, file_name: &str, source: &str) -> Checked
 }
 
 impl Checked {
-    /// [`Config::problems`], with each problem at its place in `source`, the text that was checked.
+    /// [`Config::problems`], each at its place in `source`, the text that was checked. What the check said already is
+    /// not said again.
     #[must_use]
     pub fn check_resolved(
         &self,
@@ -138,6 +139,7 @@ impl Checked {
             .into_sorted()
             .into_iter()
             .map(|finding| index.diagnostic(file_name, finding))
+            .filter(|diagnostic| !self.diagnostics.contains(diagnostic))
             .collect()
     }
 }

@@ -21,13 +21,19 @@ pub type Problem = Finding<Subject>;
 impl Config {
     /// [`Config::problems`], with positions in [`print(self)`](super::print). Where the text is at hand that the
     /// configuration was read from, [`Checked::check_resolved`](super::Checked::check_resolved) has better ones.
+    /// Warnings that [`check`](super::check) gives without `hosts` are left out.
     #[must_use]
     pub fn check_resolved(&self, hosts: &BTreeMap<String, IpAddr>) -> Vec<Diagnostic> {
         if self.problems(hosts).is_empty() {
             return Vec::new();
         }
         let text = print(self);
-        check(CANONICAL_FILE_NAME, &text).check_resolved(CANONICAL_FILE_NAME, &text, hosts)
+        let checked = check(CANONICAL_FILE_NAME, &text);
+        if checked.config.is_none() {
+            // It was put together by hand, and not well.
+            return checked.diagnostics;
+        }
+        checked.check_resolved(CANONICAL_FILE_NAME, &text, hosts)
     }
 
     /// Checks what depends on the addresses of `hosts`, by the names of [`Config::host_names`]. A name that is not
