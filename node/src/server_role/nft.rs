@@ -178,4 +178,39 @@ mod tests {
         });
         assert!(!anyone.contains("!= @atms"), "{anyone}");
     }
+
+    /// In a user namespace of its own, so that it needs no rights and changes nothing.
+    #[test]
+    fn nft_takes_every_ruleset() {
+        let isolated = |arguments: &[&str], input: &str| {
+            let mut command = std::process::Command::new("unshare");
+            command
+                .args(["-rn", "nft"])
+                .args(arguments)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null());
+            let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+            std::io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes()).unwrap();
+            child.wait_with_output().unwrap()
+        };
+        if !isolated(&["list", "tables"], "").status.success() {
+            println!("skipped: no nft in a user namespace here");
+            return;
+        }
+        for vips in [&VIPS[..], &[]] {
+            for kernel_tunnel in [None, Some(&VIPS[..]), Some(&[])] {
+                let text = ruleset(&Rules {
+                    vips,
+                    mss: Some(1440),
+                    kernel_tunnel,
+                });
+                let output = isolated(&["-f", "-"], &text);
+                assert!(
+                    output.status.success(),
+                    "{text}{}",
+                    String::from_utf8_lossy(&output.stderr)
+                );
+            }
+        }
+    }
 }

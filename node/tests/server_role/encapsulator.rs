@@ -25,6 +25,15 @@ pub(crate) struct Seen {
     pub(crate) mss: Vec<u16>,
 }
 
+/// What becomes of the checksums that the client's stack leaves to a network card it does not have.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Checksums {
+    /// Computed here, as an ATM does.
+    Finished,
+    /// Left as they are, as they are where sender and server share a machine.
+    Unfinished,
+}
+
 /// Runs until it is dropped, in the namespace of the thread that started it.
 pub(crate) struct Encapsulator {
     seen: Arc<Mutex<Seen>>,
@@ -55,7 +64,7 @@ pub(crate) fn send_inside(socket: &OwnedFd, packet: &[u8]) {
 }
 
 impl Encapsulator {
-    pub(crate) fn start() -> Self {
+    pub(crate) fn start(checksums: Checksums) -> Self {
         // ETH_P_ALL: outgoing packets are shown to no other protocol.
         let all =
             Protocol::from_raw(std::num::NonZero::new(u32::from(0x0003_u16.to_be())).unwrap());
@@ -79,7 +88,7 @@ impl Encapsulator {
                 let Ok((_, length)) = recv(&tap, &mut buffer[..], RecvFlags::empty()) else {
                     continue;
                 };
-                let packet = &buffer[..length];
+                let packet = &mut buffer[..length];
                 let Some(header) = packet.first_chunk::<20>() else {
                     continue;
                 };
@@ -92,6 +101,9 @@ impl Encapsulator {
                 if [VIP, VIP2].contains(&destination) {
                     record.tunnelled += 1;
                     record.longest = record.longest.max(length + 20);
+                    if checksums == Checksums::Finished {
+                        finish(packet);
+                    }
                     send_inside(&out, packet);
                 } else if [VIP, VIP2].contains(&source) {
                     record.mss.extend(syn_ack_mss(&packet[20..]));
@@ -117,6 +129,21 @@ impl Drop for Encapsulator {
             let _ = thread.join();
         }
     }
+}
+
+/// Computes the checksum of a TCP segment behind an IPv4 header without options (RFC 9293 §3.1).
+fn finish(packet: &mut [u8]) {
+    let length = u32::try_from(packet.len() - 20).unwrap();
+    packet[36..38].fill(0);
+    // The addresses stand before the segment; protocol and length complete the pseudo header.
+    let mut sum = 6 + length;
+    for word in packet[12..].chunks(2) {
+        sum += u32::from(word[0]) << 8 | u32::from(word.get(1).copied().unwrap_or(0));
+    }
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    packet[36..38].copy_from_slice(&(!u16::try_from(sum).unwrap()).to_be_bytes());
 }
 
 /// The MSS option (kind 2, RFC 9293 §3.2) of a SYN-ACK.

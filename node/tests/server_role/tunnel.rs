@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use node::server_role::{Plan, ServerRole, Unpacking};
 
-use super::encapsulator::{Encapsulator, send_inside, tunnel_socket};
+use super::encapsulator::{Checksums, Encapsulator, send_inside, tunnel_socket};
 use super::lab::{CLIENT, Lab, SERVER, STANDING_VIP, VIP, VIP2};
 use super::{plan, start_or_skip};
 
@@ -15,8 +15,12 @@ use super::{plan, start_or_skip};
 fn a_client_reaches_the_vip_through_the_tunnel_and_the_answer_comes_directly() {
     const BYTES: usize = 400_000;
     let Some(lab) = Lab::build() else { return };
-    // With and without large frames from the client's stack; both leave it with unfinished checksums.
-    for segments in ["1", "16"] {
+    // Single segments as over a wire, and large frames as between hosts of one machine.
+    for (segments, checksums) in [
+        ("1", Checksums::Finished),
+        ("16", Checksums::Finished),
+        ("16", Checksums::Unfinished),
+    ] {
         lab.within("client", || {
             let set = ["link", "set", "out0", "gso_max_segs", segments];
             assert!(Command::new("ip").args(set).status().unwrap().success());
@@ -25,6 +29,10 @@ fn a_client_reaches_the_vip_through_the_tunnel_and_the_answer_comes_directly() {
             let Some(role) = start_or_skip(plan(&lab)).await else {
                 return;
             };
+            if role.unpacking() == Unpacking::Kernel && checksums == Checksums::Unfinished {
+                println!("skipped: the kernel's ipip wants finished checksums");
+                return role.stop().await.unwrap();
+            }
             let listener = TcpListener::bind((VIP, 8080)).unwrap();
             let echo = std::thread::spawn(move || {
                 let (mut stream, peer) = listener.accept().unwrap();
@@ -34,7 +42,7 @@ fn a_client_reaches_the_vip_through_the_tunnel_and_the_answer_comes_directly() {
                 peer
             });
             let seen = lab.within("client", || {
-                let encapsulator = Encapsulator::start();
+                let encapsulator = Encapsulator::start(checksums);
                 let mut stream = connect(VIP, Duration::from_secs(5)).unwrap();
                 let sent: Vec<u8> = (0..BYTES)
                     .map(|i| u8::try_from(i * 7 % 251).unwrap())
@@ -57,9 +65,15 @@ fn a_client_reaches_the_vip_through_the_tunnel_and_the_answer_comes_directly() {
                 );
             }
             let counters = role.counters();
-            assert!(
-                counters.delivered >= seen.tunnelled && counters.delivered_partial_checksum > 0,
-                "{counters:?} {seen:?}"
+            assert!(counters.delivered > 0, "{counters:?}");
+            let unfinished = if checksums == Checksums::Unfinished {
+                counters.delivered
+            } else {
+                0
+            };
+            assert_eq!(
+                counters.delivered_partial_checksum, unfinished,
+                "{counters:?}"
             );
             role.stop().await.unwrap();
         });
@@ -134,7 +148,7 @@ fn packets_that_do_not_belong_are_counted_by_name_and_not_delivered() {
             return;
         };
         lab.within("client", || {
-            let _encapsulator = Encapsulator::start();
+            let _encapsulator = Encapsulator::start(Checksums::Finished);
             assert!(connect(VIP, Duration::from_millis(300)).is_err());
         });
         assert!(
