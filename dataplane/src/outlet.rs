@@ -174,7 +174,7 @@ impl Sink for Outlet {
             push = self.outbox.push(head, body);
         }
         match push {
-            Push::Stored => self.staged.note(head),
+            Push::Stored => self.staged.note(head, body),
             Push::Full | Push::TooLong => self.stats.add(Count::FrameBeyondMtu, 1),
         }
     }
@@ -197,21 +197,25 @@ impl Outlet {
 }
 
 impl Staged {
-    /// Looks at a frame the core built: the Ethernet header (no VLAN tag) and what follows are in `head`.
-    fn note(&mut self, head: &[u8]) {
-        const ARP: &[u8] = &[0x08, 0x06];
-        const ARP_REQUEST: &[u8] = &[0, 1];
+    /// Looks at a frame the core built (no VLAN tag), wherever it is divided.
+    fn note(&mut self, head: &[u8], body: &[u8]) {
+        const ARP: [Option<u8>; 2] = [Some(0x08), Some(0x06)];
+        const ARP_REQUEST: [Option<u8>; 2] = [Some(0), Some(1)];
         const IP_PROTOCOL_ICMP: u8 = 1;
-        if head.get(12..14) == Some(ARP) {
+        let byte = |at: usize| {
+            let at_body = at.checked_sub(head.len());
+            at_body
+                .map_or_else(|| head.get(at), |at| body.get(at))
+                .copied()
+        };
+        if [byte(12), byte(13)] == ARP {
             // RFC 826: operation at 20, sender's protocol address at 28, target's at 38; both equal: gratuitous (RFC 5227 §3).
-            let gratuitous = head.get(28..32) == head.get(38..42);
+            let gratuitous = (28..32).map(byte).eq((38..42).map(byte));
             self.gratuitous |= gratuitous;
-            self.voice |= gratuitous || head.get(20..22) != Some(ARP_REQUEST);
+            self.voice |= gratuitous || [byte(20), byte(21)] != ARP_REQUEST;
         } else {
             self.voice = true;
-            self.forwarded |= head
-                .get(23)
-                .is_some_and(|protocol| *protocol != IP_PROTOCOL_ICMP);
+            self.forwarded |= byte(23).is_some_and(|protocol| protocol != IP_PROTOCOL_ICMP);
         }
     }
 }
@@ -324,6 +328,26 @@ mod tests {
         lease.grant(Epoch(4), soon());
         assert!(outlet.begin(clock::boottime()).is_some());
         assert_eq!(fate(&mut outlet, &stats, &[0; 60]), ALLOWED);
+    }
+
+    #[test]
+    fn a_frame_is_told_wherever_it_is_divided() {
+        let mut packet = vec![0; 60];
+        packet[12] = 8;
+        packet[23] = 6;
+        let mut ping = packet.clone();
+        ping[23] = 1;
+        for at in [0, 12, 14, 23, 24, 34] {
+            let told = |frame: &[u8]| {
+                let mut staged = Staged::default();
+                staged.note(&frame[..at], &frame[at..]);
+                (staged.forwarded, staged.gratuitous, staged.voice)
+            };
+            assert_eq!(told(&packet), (true, false, true), "{at}");
+            assert_eq!(told(&ping), (false, false, true), "{at}");
+            assert_eq!(told(&arp(1, 1)), (false, true, true), "{at}");
+            assert_eq!(told(&arp(1, 9)), (false, false, false), "{at}");
+        }
     }
 
     #[test]

@@ -149,31 +149,11 @@ mod tests {
         let mut frame = vec![0; 12];
         frame.extend(ETHERTYPE_IPV4);
         let total = u16::try_from(40 + payload).unwrap();
-        frame.extend([
-            0x45,
-            0,
-            (total >> 8) as u8,
-            total as u8,
-            0,
-            0,
-            0x40,
-            0,
-            64,
-            6,
-            0,
-            0,
-            10,
-            0,
-            0,
-            1,
-            10,
-            0,
-            0,
-            2,
-        ]);
-        frame.extend([
-            0x12, 0x34, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0,
-        ]);
+        let [high, low] = total.to_be_bytes();
+        frame.extend([0x45, 0, high, low, 0, 0, 0x40, 0, 64, 6, 0, 0]);
+        frame.extend([10, 0, 0, 1, 10, 0, 0, 2]);
+        frame.extend([0x12, 0x34, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0]);
+        frame.extend([0x50, 2, 0xff, 0xff, 0, 0, 0, 0]);
         frame.extend(vec![7; payload]);
         let pseudo = 0x0a00 + 1 + 0x0a00 + 2 + 6 + u32::from(total - 20);
         let value = if partial {

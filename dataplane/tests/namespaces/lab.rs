@@ -253,6 +253,16 @@ impl Router {
     }
 }
 
+impl Router {
+    /// What the engine counted, for the message of a failed assertion.
+    pub(crate) fn account(&self) -> String {
+        let snapshot = block_on(self.handle.snapshot()).unwrap();
+        let stats =
+            dataplane::Count::ALL.map(|count| (count.name(), self.handle.stats().count(count)));
+        format!("{snapshot:?} {stats:?}")
+    }
+}
+
 pub(crate) fn table(method: ForwardingMethod) -> ForwardingTable {
     let (service, server) = (VirtualServiceId(1), ServerId(1));
     ForwardingTable {

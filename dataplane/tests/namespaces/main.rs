@@ -1,8 +1,16 @@
 //! The engine between real kernels: clients with their default offloads, servers, and nothing simulated but the replicator.
 
+#[cfg(test)]
 mod decapsulate;
+#[cfg(test)]
 mod failures;
+#[cfg(test)]
 mod forwarding;
+#[cfg(test)]
 mod guard;
+#[cfg(test)]
 mod lab;
+#[cfg(test)]
 mod silence;
+#[cfg(test)]
+mod stream;
