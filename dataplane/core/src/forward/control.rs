@@ -126,26 +126,27 @@ impl Forwarder {
             .gate
             .lease()
             .and_then(|lease| self.speaker.due().filter(|&due| due < lease.until));
-        [
-            announcement,
-            self.neighbours.poll_timeout(),
-            self.connections.poll_timeout(),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        let question = self.neighbours.poll_timeout().filter(|_| self.may_ask());
+        [announcement, question, self.connections.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Announces, asks for next hops, ends holds and idle connections. Bounded work: when more is due,
     /// [`poll_timeout`](Self::poll_timeout) says so. Calling early does nothing.
     pub fn handle_timeout(&mut self, now: Instant, out: &mut impl Sink) {
         self.announce(now, out);
-        // Our own address is never a VIP; were it one, asking in its name would claim it.
-        if !self.routes.is_vip(self.interface.address) {
+        if self.may_ask() {
             self.neighbours
                 .ask(&self.interface, now, out, &mut self.counters);
         }
         self.expire(now, out);
+    }
+
+    /// Our own address is never a VIP; were it one, asking in its name would claim it.
+    fn may_ask(&self) -> bool {
+        !self.routes.is_vip(self.interface.address)
     }
 
     fn announce<S: Sink>(&mut self, now: Instant, out: &mut S) {

@@ -313,3 +313,14 @@ fn a_neighbour_is_refreshed_by_unicast_and_given_up_after_three_silent_tries() {
         Some(elsewhere.0.to_vec())
     );
 }
+
+#[test]
+fn an_own_address_that_is_a_vip_asks_nothing_and_waits_for_nothing() {
+    let mut rig = Rig::backup();
+    let mut table = table();
+    table.vips.push(ATM_ADDRESS);
+    rig.forwarder.install(table, rig.now);
+    rig.sleep(Duration::from_secs(100));
+    assert!(rig.sent().is_empty());
+    assert_eq!(rig.forwarder.poll_timeout(), None);
+}

@@ -215,3 +215,40 @@ fn an_older_table_is_ignored() {
     rig.forwarder.install(ForwardingTable::default(), rig.now);
     assert_eq!(rig.packet(&tcp(1, ASYNC, SYN, b"")), Verdict::Transmit);
 }
+
+#[test]
+fn a_first_packet_that_cannot_go_opens_nothing() {
+    let cut = |p: &mut Packet| p.fragment = 0;
+    let big = tcp(1, QUORUM, SYN, &[0; 1461]).with(cut);
+    let mut rig = Rig::active();
+    assert_eq!(rig.packet(&big), drop(DropReason::FirstPacketTooBig));
+    let offload = Offload {
+        gso: crate::Gso::TcpV4 { segment: 1000 },
+        ..Offload::default()
+    };
+    assert_eq!(
+        rig.frame(&big.frame(ROUTER, ATM), offload, Duration::ZERO),
+        drop(DropReason::FirstPacketTooBig)
+    );
+    rig.sleep(Duration::from_secs(60));
+    assert_eq!(
+        rig.packet(&tcp(1, QUORUM, SYN, b"")),
+        drop(DropReason::NoNeighbour)
+    );
+    assert_eq!((rig.out.opened.len(), rig.forwarder.connections()), (0, 0));
+}
+
+#[test]
+fn no_mtu_is_too_small_to_be_named() {
+    for (mtu, fragment, verdict) in [
+        (0, 0, drop(DropReason::PathTooNarrow)),
+        (47, 0, drop(DropReason::PathTooNarrow)),
+        (48, 0, Verdict::Transmit),
+        (0, 0x4000, Verdict::FragmentationNeeded),
+    ] {
+        let mut rig = Rig::active();
+        rig.forwarder.interface.mtu = mtu;
+        let packet = tcp(1, UNREPLICATED, SYN, b"").with(|p| p.fragment = fragment);
+        assert_eq!(rig.packet(&packet), verdict, "{mtu}");
+    }
+}
