@@ -243,6 +243,7 @@ fn a_lab_that_is_up_stays_until_it_is_taken_down() {
         Some(1),
         "the directory is taken"
     );
+    fs::remove_file(dir.path().join("lab.json")).unwrap();
     assert_eq!(run(&["down"]), Some(0));
     assert_gone(&record);
     assert_eq!(run(&["down"]), Some(69));

@@ -158,6 +158,12 @@ impl Record {
         self.dir.join(host)
     }
 
+    /// Log of the process `name` of `host`.
+    #[must_use]
+    pub fn log(&self, host: &str, name: &str) -> PathBuf {
+        self.host_dir(host).join(format!("{name}.log"))
+    }
+
     /// Whether nobody will ever end this lab: its owner is dead and it was not meant to outlive it, or it is of another boot.
     #[must_use]
     pub fn is_stale(&self) -> bool {
