@@ -17,9 +17,11 @@
 
 mod churn;
 mod client;
+mod connection;
 mod link;
 mod protocol;
 mod report;
+mod run;
 mod sequence;
 mod server;
 

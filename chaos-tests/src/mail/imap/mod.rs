@@ -7,6 +7,7 @@ mod command;
 mod cursor;
 mod envelope;
 mod fetch;
+mod parse;
 mod search;
 mod selected;
 mod session;

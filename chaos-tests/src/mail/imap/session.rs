@@ -8,9 +8,10 @@ use super::super::flags::Flags;
 use super::super::maildir::Mailbox;
 use super::super::server::Shared;
 use super::super::wire::{Wire, WireError};
-use super::command::{Account, Action, Change, Command, Item, StatusItem, parse};
+use super::command::{Account, Action, Change, Command, Item, StatusItem};
 use super::cursor::{Set, announced_literal};
 use super::fetch;
+use super::parse::parse;
 use super::search::Candidate;
 use super::selected::Selected;
 
