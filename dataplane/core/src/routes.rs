@@ -75,11 +75,8 @@ impl Routes {
             .enumerate()
             .filter(|(_, service)| service.protocol == Protocol::Tcp)
         {
-            // A service without a share only keeps its live connections: it yields to a new one at the same address.
-            let place = tcp.entry((service.vip, service.port)).or_insert(at);
-            if !service.share.is_empty() {
-                *place = at;
-            }
+            // One address is one service: the replicated state never gives it two numbers.
+            tcp.entry((service.vip, service.port)).or_insert(at);
         }
         Self {
             applied_index: table.applied_index,

@@ -35,7 +35,8 @@ pub struct Limits {
 pub struct ForwardingTable {
     /// Raft index of the state it was compiled from: tables are installed in this order.
     pub applied_index: u64,
-    /// Addresses this ATM speaks for when it holds the lease.
+    /// Addresses this ATM speaks for when it holds the lease; also those no longer configured while connections live on
+    /// them. Frames to any other address are the host's.
     pub vips: Vec<Ipv4Addr>,
     /// Virtual services; also those no longer configured while connections live on them (they have no `share`).
     pub services: Vec<VirtualService>,
@@ -49,7 +50,7 @@ pub struct ForwardingTable {
     pub send_arp_delay: Duration,
 }
 
-/// VIP, protocol and port, and who serves it.
+/// VIP, protocol and port, and who serves it. No two in a table have the same three.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VirtualService {
     /// Its number in the replicated records.

@@ -133,3 +133,57 @@ impl Entry {
         self.held.is_some()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_each_packet_makes_of_each_state() {
+        use State::{Closing, Established, HalfOpen, Pending, Reset};
+        let states = [Pending, HalfOpen, Established, Closing, Reset];
+        for (sign, after) in [
+            (
+                Sign::Open,
+                [Pending, HalfOpen, Established, HalfOpen, HalfOpen],
+            ),
+            (
+                Sign::Data,
+                [Pending, Established, Established, Closing, Established],
+            ),
+            (Sign::Finish, [Pending, Closing, Closing, Closing, Closing]),
+            (Sign::Reset, [Pending, Reset, Reset, Reset, Reset]),
+        ] {
+            assert_eq!(states.map(|state| state.after(sign)), after, "{sign:?}");
+        }
+    }
+
+    #[test]
+    fn no_state_outlasts_the_configured_timeout_but_the_hold() {
+        let timeout = Duration::from_millis(500);
+        for state in [
+            State::HalfOpen,
+            State::Established,
+            State::Closing,
+            State::Reset,
+        ] {
+            assert_eq!(state.silence(timeout), timeout);
+        }
+        assert_eq!(State::Pending.silence(timeout), HOLD_MAX);
+    }
+
+    #[test]
+    fn a_flow_is_its_key() {
+        let key = ConnectionKey {
+            client: Ipv4Addr::new(192, 0, 2, 255).into(),
+            port: 65_535,
+            service: VirtualServiceId(0x0102),
+        };
+        assert_eq!(Flow::from_key(&key).map(Flow::key), Some(key));
+        let six = ConnectionKey {
+            client: std::net::Ipv6Addr::LOCALHOST.into(),
+            ..key
+        };
+        assert_eq!(Flow::from_key(&six), None);
+    }
+}

@@ -358,8 +358,11 @@ impl Connections {
         }
     }
 
-    pub(crate) fn mark(&mut self, id: u32) {
+    /// Marks an entry, and gives it the server that the committed table says.
+    pub(crate) fn assign(&mut self, id: u32, server: ServerId) {
+        self.confirm(id, server);
         if let Some(entry) = self.entries.get_mut(id as usize) {
+            entry.server = server;
             entry.marked = true;
         }
     }

@@ -75,8 +75,10 @@ impl Forwarder {
         }
     }
 
-    /// Takes the whole committed table, after a snapshot: what is not in it goes, what is new comes. Connections that
-    /// are not replicated, or whose record is still on its way, stay.
+    /// Takes the whole committed table, after a snapshot: what is not in it goes, what is new comes, and who has another
+    /// server there was closed and opened again in the part of the log that was skipped. Connections that are not
+    /// replicated, or whose record is still on its way, stay. A frame held by one that is in it is dropped: only an
+    /// ATM that lagged behind the log gets a snapshot, and it is not the one to send.
     pub fn replace_connections(
         &mut self,
         all: impl Iterator<Item = (ConnectionKey, ServerId)>,
@@ -89,7 +91,13 @@ impl Forwarder {
                 continue;
             };
             match self.connections.find(flow) {
-                Some(id) => self.connections.mark(id),
+                Some(id) => {
+                    if self.connections.get(id).is_some_and(|entry| entry.waits()) {
+                        self.counters.count_held_dropped(DropReason::NotActive);
+                        self.connections.release_held(id);
+                    }
+                    self.connections.assign(id, server);
+                }
                 None => {
                     if !self.connections.adopt(flow, server, false, now) {
                         self.counters.note(Event::RecordIgnored);

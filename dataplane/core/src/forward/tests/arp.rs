@@ -181,6 +181,17 @@ fn an_announcement_that_fell_due_without_the_lease_waits_for_it_and_not_in_a_loo
     assert_eq!(claims, 2);
 }
 
+#[cfg(not(feature = "planted-lease-off"))]
+#[test]
+fn an_announcement_that_was_overslept_is_not_asked_for_until_the_lease_is_back() {
+    let mut rig = Rig::active();
+    rig.lease(1, at(21_000));
+    rig.now = at(22_000);
+    rig.neighbours_answer();
+    rig.tick();
+    assert!(rig.forwarder.poll_timeout().is_none_or(|due| due > rig.now));
+}
+
 #[test]
 fn a_new_vip_is_announced_by_the_active_one() {
     let mut rig = Rig::active();

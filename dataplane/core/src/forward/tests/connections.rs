@@ -180,6 +180,13 @@ fn the_active_one_closes_and_the_entry_goes_with_the_record() {
     for (name, flags, kept, gone, event) in cases {
         let mut rig = Rig::active();
         rig.established(1);
+        // Long enough that the end of the handshake's timeouts is not taken for the end of this one.
+        rig.sleep(Duration::from_secs(12));
+        assert_eq!(
+            rig.packet(&tcp(1, QUORUM, ACK, b"")),
+            Verdict::Transmit,
+            "{name}"
+        );
         if let Some(flags) = flags {
             assert_eq!(
                 rig.packet(&tcp(1, QUORUM, flags, b"")),
@@ -455,6 +462,29 @@ fn a_snapshot_replaces_what_came_from_records_and_nothing_else() {
             "port {port}"
         );
     }
+}
+
+#[test]
+fn a_snapshot_is_right_about_what_it_lists() {
+    let mut rig = Rig::active();
+    let mut table = table();
+    table.servers[1].method = ForwardingMethod::Tunnel;
+    rig.forwarder.install(table, rig.now);
+    rig.commit(&[open(1)]);
+    assert_eq!(rig.packet(&tcp(2, QUORUM, SYN, b"")), Verdict::Held);
+    let all = [(key(1, 1), ServerId(1)), (key(2, 1), ServerId(1))];
+    rig.forwarder.replace_connections(all.into_iter(), rig.now);
+    assert_eq!(rig.forwarder.pending(), 0);
+    assert_eq!(rig.counters().held_dropped(DropReason::NotActive), 1);
+    for port in [1, 2] {
+        assert_eq!(rig.packet(&tcp(port, QUORUM, ACK, b"")), Verdict::Transmit);
+    }
+    let to: Vec<_> = rig
+        .sent()
+        .iter()
+        .map(|frame| frame[30..34].to_vec())
+        .collect();
+    assert_eq!(to, [SERVERS[1].octets(), SERVERS[1].octets()]);
 }
 
 #[test]
