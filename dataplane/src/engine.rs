@@ -15,6 +15,7 @@ use model::Instant;
 use model::connections::{ConnectionChange, ConnectionKey};
 use model::ids::ServerId;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
@@ -125,10 +126,9 @@ impl Engine {
     fn batch(&mut self, answers: &mut Answers) -> Result<(), Ended> {
         let mut frames = self.fill();
         if frames == 0 && self.control.is_empty() {
-            if self.control.is_closed() {
-                return Err(Ended::Shutdown);
+            if !self.control.is_closed() {
+                self.wait();
             }
-            self.wait();
             frames = self.fill();
         }
         let now = clock::boottime();
@@ -218,8 +218,11 @@ impl Engine {
 
     fn take_control(&mut self, now: Instant, answers: &mut Answers) {
         for _ in 0..CONTROL_PER_BATCH_MAX {
-            let Ok(message) = self.control.try_recv() else {
-                return;
+            let message = match self.control.try_recv() {
+                Ok(message) => message,
+                Err(TryRecvError::Empty) => return,
+                // The node let go of every handle.
+                Err(TryRecvError::Disconnected) => Control::Shutdown,
             };
             match message {
                 Control::Install(table) => self.forwarder.install(*table, now),

@@ -251,3 +251,49 @@ impl Handle {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use dataplane_core::MacAddr;
+
+    use super::*;
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap()
+            .block_on(future)
+    }
+
+    #[test]
+    fn a_panic_of_the_engine_is_told_to_whoever_waits() {
+        let (control, engine) = mpsc::channel(1);
+        let (tell_end, ended) = watch::channel(None);
+        let thread = thread::spawn(move || {
+            let (_control, _tell_end): (mpsc::Receiver<Control>, watch::Sender<Option<Ended>>) =
+                (engine, tell_end);
+            std::panic::resume_unwind(Box::new("without a message on stderr"));
+        });
+        let interface = Interface {
+            mac: MacAddr::ZERO,
+            address: Ipv4Addr::LOCALHOST,
+            prefix_len: 8,
+            mtu: 1500,
+        };
+        let (waker, stats) = (wake::waker().unwrap(), Arc::new(Stats::default()));
+        let shared = Shared {
+            waker,
+            stats,
+            interface,
+            ended,
+            thread: Mutex::new(Some(thread)),
+        };
+        let handle = Handle {
+            control,
+            shared: Arc::new(shared),
+        };
+        assert_eq!(block_on(handle.closed()), Ended::Panicked);
+        assert_eq!(block_on(handle.barrier()), Err(Gone));
+        assert_eq!(block_on(handle.shutdown()), Ended::Panicked);
+    }
+}

@@ -59,7 +59,8 @@ impl LeaseCell {
 
     /// Begins the tenure of `epoch`, held until just before `until`, and wakes the engine.
     ///
-    /// `false`, and nothing changes, when `epoch` is not newer than every epoch granted here before: epochs are never reused.
+    /// `false`, and nothing changes, when `epoch` is not newer than every epoch granted here before: epochs are never
+    /// reused, and the first is 1.
     pub fn grant(&self, epoch: Epoch, until: Instant) -> bool {
         let mut revoked = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if epoch.0 <= self.epoch.load(Ordering::Relaxed) {

@@ -27,7 +27,7 @@ fn a_link_that_goes_down_and_up_is_used_again_by_both_ports() {
                 .lease
                 .grant(Epoch(1), boottime() + Duration::from_secs(60))
         );
-        let _stream = Stream::start(&lab);
+        let _stream = Stream::start(&lab, Duration::from_millis(1));
         let stats = router.handle.stats();
         assert!(
             eventually(LIMIT, || stats.last_transmit_at().is_some()),

@@ -17,26 +17,95 @@ const UPLOAD_BYTES: usize = 5 << 20;
 
 #[test]
 fn ring_direct() {
-    talks("ring_direct", PortKind::Ring, ForwardingMethod::Direct);
+    talks(
+        "ring_direct",
+        PortKind::Ring,
+        ForwardingMethod::Direct,
+        1500,
+    );
 }
 
 #[test]
 fn ring_tunnel() {
-    talks("ring_tunnel", PortKind::Ring, ForwardingMethod::Tunnel);
+    talks(
+        "ring_tunnel",
+        PortKind::Ring,
+        ForwardingMethod::Tunnel,
+        1500,
+    );
 }
 
 #[test]
 fn pnet_direct() {
-    talks("pnet_direct", PortKind::Pnet, ForwardingMethod::Direct);
+    talks(
+        "pnet_direct",
+        PortKind::Pnet,
+        ForwardingMethod::Direct,
+        1500,
+    );
 }
 
 #[test]
 fn pnet_tunnel() {
-    talks("pnet_tunnel", PortKind::Pnet, ForwardingMethod::Tunnel);
+    talks(
+        "pnet_tunnel",
+        PortKind::Pnet,
+        ForwardingMethod::Tunnel,
+        1500,
+    );
 }
 
-fn talks(test: &str, kind: PortKind, method: ForwardingMethod) {
+/// Larger slots in the ring, longer frames everywhere.
+#[test]
+fn ring_tunnel_jumbo() {
+    talks(
+        "ring_tunnel_jumbo",
+        PortKind::Ring,
+        ForwardingMethod::Tunnel,
+        9000,
+    );
+}
+
+#[test]
+fn pnet_tunnel_jumbo() {
+    talks(
+        "pnet_tunnel_jumbo",
+        PortKind::Pnet,
+        ForwardingMethod::Tunnel,
+        9000,
+    );
+}
+
+/// The node lets go without a word: the engine ends, also under load.
+#[test]
+fn the_last_handle_ends_the_engine() {
+    let Some(lab) = Lab::new("the_last_handle_ends_the_engine") else {
+        return;
+    };
+    let _stream = super::stream::Stream::start(&lab, Duration::ZERO);
+    let (ends, ended) = std::sync::mpsc::channel();
+    lab.on("atm", move || {
+        let lease = std::sync::Arc::new(dataplane::LeaseCell::new());
+        let config = dataplane::EngineConfig {
+            interface: "e0".to_owned(),
+            port: PortKind::Ring,
+            address: None,
+            limits: dataplane_core::Limits {
+                pending_max: 1,
+                connections_max: 1,
+            },
+        };
+        let (handle, mut events) = dataplane::start(config, lease).unwrap();
+        thread::spawn(move || ends.send(block_on(events.recv())));
+        drop(handle);
+    });
+    // The channel of events closes when the engine lets go of it.
+    assert_eq!(ended.recv_timeout(Duration::from_secs(5)), Ok(None));
+}
+
+fn talks(test: &str, kind: PortKind, method: ForwardingMethod, mtu: u16) {
     let Some(lab) = Lab::new(test) else { return };
+    lab.set_mtu(mtu);
     let seen = decapsulate::start(&lab);
     serve(&lab);
     let router = lab.on("atm", move || Router::start(kind, method));
@@ -53,15 +122,16 @@ fn talks(test: &str, kind: PortKind, method: ForwardingMethod) {
 
     if method == ForwardingMethod::Tunnel {
         assert!(
-            seen.packets.load(Ordering::Relaxed) > 3000,
-            "5 MiB in pieces of at most 1480 bytes"
+            seen.packets.load(Ordering::Relaxed)
+                >= u64::try_from(UPLOAD_BYTES).unwrap() / u64::from(mtu),
+            "fewer packets than 5 MiB need"
         );
         assert_eq!(
             seen.wrong.load(Ordering::Relaxed),
             0,
             "a wrong checksum or header was sent"
         );
-        assert!(seen.longest.load(Ordering::Relaxed) <= 1500);
+        assert!(seen.longest.load(Ordering::Relaxed) <= u64::from(mtu));
     } else {
         assert_eq!(seen.packets.load(Ordering::Relaxed), 0);
     }

@@ -48,11 +48,8 @@ impl Lab {
         };
         if let Err(reason) = run("ip", &["netns", "add", &lab.name("hub")]) {
             // Not captured by the test harness: a skipped test must be seen.
-            writeln!(
-                io::stderr(),
-                "skipped {test}: no network namespaces here: {reason}"
-            )
-            .unwrap();
+            let skipped = format!("skipped {test}: no network namespaces here: {reason}\n");
+            io::stderr().write_all(skipped.as_bytes()).unwrap();
             return None;
         }
         lab.build();
@@ -102,6 +99,30 @@ impl Lab {
         ]);
         // A bridge port learns and forwards at once without STP; duplicate address detection is IPv6 only.
         thread::sleep(Duration::from_millis(100));
+    }
+
+    /// Of every host's interface and of the bridge's ports.
+    pub(crate) fn set_mtu(&self, mtu: u16) {
+        for (host, _, _) in HOSTS {
+            ip(&[
+                "-n",
+                &self.name("hub"),
+                "link",
+                "set",
+                host,
+                "mtu",
+                &mtu.to_string(),
+            ]);
+            ip(&[
+                "-n",
+                &self.name(host),
+                "link",
+                "set",
+                "e0",
+                "mtu",
+                &mtu.to_string(),
+            ]);
+        }
     }
 
     pub(crate) fn name(&self, host: &str) -> String {

@@ -1,11 +1,4 @@
 //! P1 at the engine: without the lease not one frame for the VIP leaves, whatever happens to the process.
-#![cfg_attr(
-    feature = "planted-lease-off",
-    expect(
-        clippy::assertions_on_constants,
-        reason = "the planted fault turns the assertions round"
-    )
-)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
@@ -42,7 +35,7 @@ fn expires(test: &str, kind: PortKind) {
     let (at_server, at_client) = (lab.observe("server"), lab.observe("client"));
     let router = lab.on("atm", move || Router::start(kind, ForwardingMethod::Direct));
     block_on(router.handle.commit(vec![record()])).unwrap();
-    let stream = Stream::start(&lab);
+    let stream = Stream::start(&lab, Duration::from_millis(1));
     // The client asks for the VIP all this time.
     thread::sleep(200 * MILLISECOND);
     let granted = boottime();
@@ -100,7 +93,7 @@ fn relinquished_means_silent_even_if_the_cell_still_holds() {
         Router::start(PortKind::Ring, ForwardingMethod::Direct)
     });
     block_on(router.handle.commit(vec![record()])).unwrap();
-    let _stream = Stream::start(&lab);
+    let _stream = Stream::start(&lab, Duration::from_millis(1));
     assert!(
         router
             .lease
@@ -163,7 +156,7 @@ fn stopped(test: &str, kind: PortKind) {
     let Some(lab) = Lab::new(test) else { return };
     let at_server = lab.observe("server");
     let engine = Engine::start(&lab.name("atm"), kind);
-    let stream = Stream::start(&lab);
+    let stream = Stream::start(&lab, Duration::from_millis(1));
     let mut before = Vec::new();
     assert!(eventually(Duration::from_secs(5), || {
         before.extend(at_server.try_iter());

@@ -12,7 +12,7 @@ use rustix::net::{
     AddressFamily, SendFlags, SocketFlags, SocketType, ipproto, sendto, socket_with,
 };
 
-use super::lab::{ATM_MAC, CLIENT, Lab, PORT, VIP};
+use crate::lab::{ATM_MAC, CLIENT, Lab, PORT, VIP};
 
 const CLIENT_PORT: u16 = 5555;
 
@@ -26,33 +26,27 @@ pub(crate) fn record() -> ConnectionChange {
     ConnectionChange::Open(key, ServerId(1))
 }
 
-/// Sends one packet per millisecond until dropped.
+/// Sends until dropped.
 pub(crate) struct Stream {
     stop: Arc<AtomicBool>,
 }
 
 impl Stream {
-    pub(crate) fn start(lab: &Lab) -> Self {
+    /// Pauses between two packets; no pause is a flood.
+    pub(crate) fn start(lab: &Lab, pause: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         lab.spawn("client", move || {
-            let socket = socket_with(
-                AddressFamily::INET,
-                SocketType::RAW,
-                SocketFlags::CLOEXEC,
-                Some(ipproto::RAW),
-            )
-            .unwrap();
+            let (family, flags) = (AddressFamily::INET, SocketFlags::CLOEXEC);
+            let socket = socket_with(family, SocketType::RAW, flags, Some(ipproto::RAW)).unwrap();
             let packet = packet();
             while !stopped.load(Ordering::Relaxed) {
                 // Without an answer to ARP the kernel reports EHOSTUNREACH now and then: that is the point.
-                let _unreachable = sendto(
-                    &socket,
-                    &packet,
-                    SendFlags::empty(),
-                    &SocketAddrV4::new(VIP, 0),
-                );
-                std::thread::sleep(Duration::from_millis(1));
+                let to = SocketAddrV4::new(VIP, 0);
+                let _unreachable = sendto(&socket, &packet, SendFlags::empty(), &to);
+                if !pause.is_zero() {
+                    std::thread::sleep(pause);
+                }
             }
         });
         Self { stop }
