@@ -51,10 +51,12 @@ fn main() {
     report(&load, &straight, &latencies);
 }
 
-/// One round under more load than the engine can take.
+/// One round under the load that two client threads can make: one alone is no faster than the ring.
 struct Load {
     nanos_per_frame: f64,
     frames_per_second: f64,
+    /// Near 1 with the ring: the engine was faster than the clients and paid a wake-up for each frame.
+    frames_per_batch: f64,
 }
 
 fn under_load(kind: PortKind) -> Load {
@@ -68,16 +70,22 @@ fn under_load(kind: PortKind) -> Load {
             .lease
             .grant(Epoch(1), boottime() + Duration::from_secs(60))
     );
-    let _stream = Stream::start(&lab, Duration::ZERO);
+    let _streams = [
+        Stream::start(&lab, Duration::ZERO),
+        Stream::start(&lab, Duration::ZERO),
+    ];
     thread::sleep(ROUND / 4);
     let sent = || router.handle.stats().count(Count::Sent);
-    let (start, frames, cpu) = (Instant::now(), sent(), engine_cpu_nanos());
+    let turns = || router.handle.stats().count(Count::Batches);
+    let (start, frames, batches, cpu) = (Instant::now(), sent(), turns(), engine_cpu_nanos());
     thread::sleep(ROUND);
-    let (elapsed, frames, cpu) = (start.elapsed(), sent() - frames, engine_cpu_nanos() - cpu);
+    let (elapsed, frames, batches) = (start.elapsed(), sent() - frames, turns() - batches);
+    let cpu = engine_cpu_nanos() - cpu;
     block_on(router.handle.shutdown());
     Load {
         nanos_per_frame: ratio(cpu, frames),
         frames_per_second: ratio(frames, 1) / elapsed.as_secs_f64(),
+        frames_per_batch: ratio(frames, batches),
     }
 }
 
@@ -188,6 +196,11 @@ fn report(load: &[Vec<Load>; 2], straight: &Latency, latencies: &[Latency; 2]) {
         "/s",
     );
     row(
+        "frames per batch, tunnel",
+        of(|load| load.frames_per_batch),
+        "",
+    );
+    row(
         "round trip added",
         added(latencies, straight, |of| &of.round_trips),
         "us",
@@ -216,7 +229,7 @@ fn added(
 
 fn show(sorted: &[f64]) -> String {
     format!(
-        "{:.0} ({:.0}..{:.0})",
+        "{:.1} ({:.1}..{:.1})",
         at(sorted, 0.5),
         at(sorted, 0.0),
         at(sorted, 1.0)

@@ -131,6 +131,7 @@ impl Engine {
             }
             frames = self.fill();
         }
+        self.stats.add(Count::Batches, 1);
         let now = clock::boottime();
         let lease = self.outlet.begin(now);
         self.forwarder.set_lease(lease, now, &mut self.outlet);

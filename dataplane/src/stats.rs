@@ -40,11 +40,13 @@ pub enum Count {
     PortReopened,
     /// An event found the channel to the node full; the core refused the connection or asks again later.
     EventsFull,
+    /// Turns of the engine's loop, each with any number of frames.
+    Batches,
 }
 
 impl Count {
     /// All of them, each at its place.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Sent,
         Self::WithheldAtSend,
         Self::NoBuffers,
@@ -56,6 +58,7 @@ impl Count {
         Self::PortFailures,
         Self::PortReopened,
         Self::EventsFull,
+        Self::Batches,
     ];
 
     /// The name in telemetry: kebab-case, never given to another.
@@ -72,6 +75,7 @@ impl Count {
             Self::PortFailures => "port-failures",
             Self::PortReopened => "port-reopened",
             Self::EventsFull => "events-full",
+            Self::Batches => "batches",
         }
     }
 }

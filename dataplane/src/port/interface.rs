@@ -118,7 +118,7 @@ pub(crate) fn find(name: &str, address: Option<Ipv4Addr>) -> Result<Found, Inter
         })?,
     };
     let io = |source| InterfaceError::io(name, source);
-    let mtu = socket::mtu(&socket::open().map_err(io)?, name).map_err(io)?;
+    let mtu = socket::mtu(&socket::open(0).map_err(io)?, name).map_err(io)?;
     let interface = Interface {
         mac: MacAddr(mac.octets()),
         address,

@@ -30,6 +30,8 @@ use crate::clock;
 const RING_BYTES: usize = 8 << 20;
 /// What the kernel allocates at a time: a multiple of the page and of every slot size.
 const BLOCK_BYTES: usize = 256 << 10;
+/// Room for frames longer than a slot: some 250 of 64 KiB, the windows of a few bulk transfers; 30 ms of work.
+const LONG_FRAMES_BYTES: usize = 8 << 20;
 /// Before the frame in its slot: `tpacket2_hdr`, `sockaddr_ll`, the virtio-net header and alignment (packet_mmap.rst).
 const SLOT_HEADERS: usize = 128;
 /// Frames in one sendmmsg: one batch.
@@ -61,7 +63,7 @@ pub(crate) struct Sender {
 
 /// Opens both halves on one socket.
 pub(crate) fn open(interface_index: u32, mtu: u16) -> io::Result<(Receiver, Sender)> {
-    let fd = socket::open()?;
+    let fd = socket::open(LONG_FRAMES_BYTES)?;
     let version = tpacket_version()?;
     socket::set_option(&fd, libc::PACKET_VERSION, &version)?;
     socket::set_option(&fd, libc::PACKET_VNET_HDR, &1_i32)?;

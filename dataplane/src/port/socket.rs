@@ -11,13 +11,12 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
-/// Asked of the kernel for frames it queues for us; the default (208 KiB) is three GSO frames.
-pub(super) const RECEIVE_BUFFER_BYTES: usize = 16 << 20;
 /// Asked of the kernel for frames it queues for the device: four full outboxes.
 const SEND_BUFFER_BYTES: usize = 4 << 20;
 
-/// A packet socket that receives nothing yet (protocol 0), and never what this host itself sends.
-pub(super) fn open() -> io::Result<OwnedFd> {
+/// A packet socket that receives nothing yet (protocol 0), and never what this host itself sends. The kernel may queue
+/// frames of `receive_buffer_bytes` for it, twice that with its own bookkeeping (socket(7)).
+pub(super) fn open(receive_buffer_bytes: usize) -> io::Result<OwnedFd> {
     let socket = socket_with(
         AddressFamily::PACKET,
         SocketType::RAW,
@@ -27,10 +26,10 @@ pub(super) fn open() -> io::Result<OwnedFd> {
     // Without it a port would read what another port on the same interface sends, and forward it again.
     set_option(&socket, libc::PACKET_IGNORE_OUTGOING, &1_i32)?;
     // SO_*BUFFORCE needs CAP_NET_ADMIN in the first user namespace; the plain option is cut to the host's bound.
-    if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER_BYTES)
+    if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, receive_buffer_bytes)
         .is_err()
     {
-        rustix::net::sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER_BYTES)?;
+        rustix::net::sockopt::set_socket_recv_buffer_size(&socket, receive_buffer_bytes)?;
     }
     if rustix::net::sockopt::set_socket_send_buffer_size_force(&socket, SEND_BUFFER_BYTES).is_err()
     {

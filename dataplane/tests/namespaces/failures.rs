@@ -54,6 +54,35 @@ fn a_link_that_goes_down_and_up_is_used_again_by_both_ports() {
     }
 }
 
+/// With nothing to do the engine sleeps: as a backup, under a lease, after it, and without a link.
+#[test]
+fn an_idle_engine_does_not_turn() {
+    let Some(lab) = Lab::new("an_idle_engine_does_not_turn") else {
+        return;
+    };
+    for kind in [PortKind::Ring, PortKind::Pnet] {
+        let router = lab.on("atm", move || Router::start(kind, ForwardingMethod::Tunnel));
+        let turns = |state: &str| {
+            let before = router.handle.stats().count(Count::Batches);
+            std::thread::sleep(Duration::from_millis(700));
+            let turns = router.handle.stats().count(Count::Batches) - before;
+            assert!(turns < 100, "{kind}: {turns} turns in 700 ms {state}");
+        };
+        turns("as a backup");
+        assert!(
+            router
+                .lease
+                .grant(Epoch(1), boottime() + Duration::from_millis(1000))
+        );
+        turns("under a lease");
+        turns("after the lease");
+        ip(&["-n", &lab.name("atm"), "link", "set", "e0", "down"]);
+        turns("without a link");
+        ip(&["-n", &lab.name("atm"), "link", "set", "e0", "up"]);
+        assert_eq!(block_on(router.handle.shutdown()), Ended::Shutdown);
+    }
+}
+
 #[test]
 fn an_interface_that_comes_back_as_another_ends_the_engine() {
     let Some(lab) = Lab::new("an_interface_that_comes_back_as_another_ends_the_engine") else {
