@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::connections::{BadRecord, CHANGE_LEN, ConnectionChange, ConnectionKey};
-use crate::ids::{ConfigNumber, Epoch, NodeId};
+use crate::ids::{ConfigNumber, Epoch, NodeId, ServerId};
 
 /// Changes in one entry at most: 48 KiB of records, small enough that one entry never delays a heartbeat noticeably.
 pub const BATCH_CHANGES_MAX: usize = 2048;
@@ -66,6 +66,15 @@ pub enum Control {
         /// Name of its data directory.
         incarnation: String,
     },
+    /// What checks found of one service of one server.
+    Health {
+        /// The server.
+        server: ServerId,
+        /// The service's name.
+        service: String,
+        /// Whether it takes new connections.
+        healthy: bool,
+    },
 }
 
 /// What became of a command.
@@ -86,6 +95,8 @@ pub enum Response {
     EpochEnded,
     /// The member's data directory is known.
     Registered,
+    /// The verdict is in force; `true`: it is another than before.
+    Health(bool),
     /// The batch was applied, but for these.
     Connections {
         /// Applied, in order.
@@ -234,7 +245,7 @@ impl Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{ServerId, VirtualServiceId};
+    use crate::ids::VirtualServiceId;
 
     #[test]
     fn commands_survive_their_stored_form() {

@@ -103,6 +103,11 @@ impl LeaseRules {
         self.last_append = self.last_append.max(Some(now));
     }
 
+    /// When the last append of any leader arrived.
+    pub fn last_append(&self) -> Option<Instant> {
+        self.last_append
+    }
+
     /// Raft granted a vote in `term` to another node; the reply has not left yet. Fences own leases of older terms and
     /// returns the age to be sent with the vote: the time since this process last helped any lease along.
     pub fn vote_granted(&mut self, term: Term, now: Instant) -> Duration {

@@ -2,7 +2,7 @@
 //!
 //! Layout: format byte, length of the head (8 bytes, big endian), the head in postcard, then one record per connection.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,7 @@ struct Head {
     incarnations: BTreeMap<NodeId, String>,
     servers: BTreeMap<ServerId, ServerEntry>,
     services: BTreeMap<VirtualServiceId, ServiceEntry>,
+    down: BTreeSet<(ServerId, String)>,
 }
 
 /// A snapshot that this version cannot read.
@@ -58,6 +59,7 @@ impl State {
             incarnations: self.incarnations.clone(),
             servers: self.servers.clone(),
             services: self.services.clone(),
+            down: self.down.clone(),
         };
         let head = postcard::to_stdvec(&head).expect("a vector takes any state");
         let mut bytes = Vec::with_capacity(9 + head.len() + self.connections.len() * CHANGE_LEN);
@@ -116,6 +118,7 @@ impl State {
             incarnations: head.incarnations,
             servers: head.servers,
             services: head.services,
+            down: head.down,
             connections,
         })
     }

@@ -27,6 +27,8 @@ pub struct State {
     pub(crate) incarnations: BTreeMap<NodeId, String>,
     pub(crate) servers: BTreeMap<ServerId, ServerEntry>,
     pub(crate) services: BTreeMap<VirtualServiceId, ServiceEntry>,
+    /// Services of servers that take no new connections; only of those the configuration knows.
+    pub(crate) down: BTreeSet<(ServerId, String)>,
     pub(crate) connections: ConnectionTable,
 }
 
@@ -133,6 +135,11 @@ impl State {
             Command::Control(Control::Register { node, incarnation }) => {
                 self.register(node, incarnation)
             }
+            Command::Control(Control::Health {
+                server,
+                service,
+                healthy,
+            }) => self.set_health(server, service, healthy),
         };
         debug_assert_eq!(self.violations(), []);
         response.unwrap_or_else(Response::Refused)
@@ -187,8 +194,26 @@ impl State {
         })
     }
 
-    /// Servers that offer a virtual service in the current configuration with their weights, in its order.
+    /// Servers that take new connections of a virtual service, with their weights, in configuration order.
     pub fn share(&self, service: VirtualServiceId) -> Vec<(ServerId, u16)> {
+        let Some(entry) = self.services.get(&service) else {
+            return Vec::new();
+        };
+        let mut share = self.offered(service);
+        share.retain(|(server, _)| self.is_healthy(*server, &entry.name));
+        share
+    }
+
+    /// Whether a service of a server takes new connections; what was never checked does.
+    pub fn is_healthy(&self, server: ServerId, service: &str) -> bool {
+        !self
+            .down
+            .iter()
+            .any(|(down, name)| *down == server && name == service)
+    }
+
+    /// Servers that offer a virtual service in the current configuration with their weights, in its order.
+    pub fn offered(&self, service: VirtualServiceId) -> Vec<(ServerId, u16)> {
         let (Some(entry), Some(current)) = (self.services.get(&service), self.current.as_ref())
         else {
             return Vec::new();
@@ -258,7 +283,22 @@ impl State {
         }
         let number = current.number;
         self.current = Some(current);
+        self.down = self.down_that_is_offered();
         Ok(Response::Applied(number))
+    }
+
+    /// Verdicts outlive a version only for what the next one still offers.
+    fn down_that_is_offered(&self) -> BTreeSet<(ServerId, String)> {
+        let offered: BTreeSet<(ServerId, String)> = self
+            .services
+            .iter()
+            .flat_map(|(id, entry)| {
+                self.offered(*id)
+                    .into_iter()
+                    .map(|(server, _)| (server, entry.name.clone()))
+            })
+            .collect();
+        self.down.intersection(&offered).cloned().collect()
     }
 
     fn has_connections(&self, of: impl Fn(&(VirtualServiceId, ServerId)) -> bool) -> bool {
@@ -327,6 +367,30 @@ impl State {
                 Ok(Response::Registered)
             }
         }
+    }
+
+    fn set_health(
+        &mut self,
+        server: ServerId,
+        service: String,
+        healthy: bool,
+    ) -> Result<Response, Refusal> {
+        let known = self.services.iter().any(|(id, entry)| {
+            entry.name == service
+                && self
+                    .offered(*id)
+                    .iter()
+                    .any(|(offering, _)| *offering == server)
+        });
+        if !known {
+            return Err(Refusal::Unknown);
+        }
+        let changed = if healthy {
+            self.down.remove(&(server, service))
+        } else {
+            self.down.insert((server, service))
+        };
+        Ok(Response::Health(changed))
     }
 
     fn change_connections(

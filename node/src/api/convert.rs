@@ -1,0 +1,185 @@
+//! Between the model's types and those of `proto/atm/admin.proto`. The only file that sees both.
+
+use model::conf::{Config, Diagnostic, Protocol, Replication, Scheduler, Severity};
+use model::connections::ConnectionKey;
+use model::ids::ServerId;
+use model::state::{ServiceEntry, State};
+use proto::v1;
+
+/// A diagnostic of the configuration.
+pub(super) fn problem(found: &Diagnostic) -> v1::Problem {
+    let severity = match found.severity {
+        Severity::Error => v1::problem::Severity::Error,
+        Severity::Warning => v1::problem::Severity::Warning,
+    };
+    v1::Problem {
+        severity: severity.into(),
+        code: found.code.as_str().into(),
+        line: u32::try_from(found.line).unwrap_or(u32::MAX),
+        column: u32::try_from(found.column).unwrap_or(u32::MAX),
+        message: found.message.clone(),
+        hint: found
+            .help
+            .clone()
+            .or_else(|| found.label.clone())
+            .unwrap_or_default(),
+    }
+}
+
+/// A problem without a place in the file.
+pub(super) fn warning(code: &str, message: String) -> v1::Problem {
+    v1::Problem {
+        severity: v1::problem::Severity::Warning.into(),
+        code: code.into(),
+        message,
+        ..Default::default()
+    }
+}
+
+/// One connection, with names.
+pub(super) fn connection(
+    state: &State,
+    key: &ConnectionKey,
+    server: ServerId,
+) -> Option<v1::Connection> {
+    let service = state.services().get(&key.service)?;
+    Some(v1::Connection {
+        protocol: protocol(service.protocol).into(),
+        client: std::net::SocketAddr::new(key.client, key.port).to_string(),
+        vip: std::net::SocketAddr::new(service.vip, service.port).to_string(),
+        service: service.name.clone(),
+        server: state.servers().get(&server)?.name.clone(),
+    })
+}
+
+/// Every virtual host with its services and how many connections each has.
+pub(super) fn virtual_hosts(state: &State) -> Vec<v1::VirtualHostStatus> {
+    let Some(current) = state.current() else {
+        return Vec::new();
+    };
+    let host_status = |host: &model::conf::VirtualHost| {
+        let name = host.host.to_string();
+        let mine = || {
+            state
+                .services()
+                .values()
+                .filter(|entry| entry.virtual_host == name && entry.configured)
+        };
+        let mut addresses: Vec<String> = mine().map(|entry| entry.vip.to_string()).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        let services = mine()
+            .map(|entry| virtual_service(state, &current.config, entry))
+            .collect();
+        v1::VirtualHostStatus {
+            name,
+            addresses,
+            services,
+        }
+    };
+    current
+        .config
+        .virtual_hosts
+        .iter()
+        .map(host_status)
+        .collect()
+}
+
+fn virtual_service(
+    state: &State,
+    config: &Config,
+    entry: &ServiceEntry,
+) -> v1::VirtualServiceStatus {
+    let settings = config
+        .services
+        .iter()
+        .find(|service| service.name == entry.name);
+    let counts = state.connections().counts().iter();
+    let connections = counts
+        .filter(|((id, _), _)| state.services().get(id) == Some(entry))
+        .map(|(_, count)| count)
+        .sum();
+    v1::VirtualServiceStatus {
+        name: entry.name.clone(),
+        protocol: protocol(entry.protocol).into(),
+        port: entry.port.into(),
+        connections,
+        scheduler: settings
+            .map_or("", |service| scheduler(service.scheduler))
+            .into(),
+        replication: settings
+            .map_or("", |service| replication(service.replication))
+            .into(),
+    }
+}
+
+/// Every server with what it offers. A server that left the configuration is shown while it has connections.
+pub(super) fn servers(state: &State) -> Vec<v1::ServerStatus> {
+    let server_status = |(id, entry): (&ServerId, &model::state::ServerEntry)| {
+        let mut services: Vec<v1::ServerServiceStatus> = Vec::new();
+        for (service_id, service) in state.services() {
+            let weight = state
+                .offered(*service_id)
+                .into_iter()
+                .find(|(server, _)| server == id)
+                .map(|(_, weight)| weight);
+            let connections = state
+                .connections()
+                .counts()
+                .get(&(*service_id, *id))
+                .copied()
+                .unwrap_or(0);
+            if weight.is_none() && connections == 0 {
+                continue;
+            }
+            match services.iter_mut().find(|known| known.name == service.name) {
+                Some(known) => known.connections += connections,
+                None => services.push(v1::ServerServiceStatus {
+                    name: service.name.clone(),
+                    healthy: state.is_healthy(*id, &service.name),
+                    weight: weight.unwrap_or(0).into(),
+                    connections,
+                }),
+            }
+        }
+        v1::ServerStatus {
+            name: entry.name.clone(),
+            address: entry.address.to_string(),
+            method: method(entry.method).into(),
+            services,
+        }
+    };
+    state.servers().iter().map(server_status).collect()
+}
+
+fn protocol(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+    }
+}
+
+fn method(method: model::conf::ForwardingMethod) -> &'static str {
+    match method {
+        model::conf::ForwardingMethod::Direct => "direct",
+        model::conf::ForwardingMethod::Tunnel => "tunnel",
+        model::conf::ForwardingMethod::Nat => "nat",
+    }
+}
+
+fn scheduler(scheduler: Scheduler) -> &'static str {
+    match scheduler {
+        Scheduler::Wrr => "wrr",
+        Scheduler::Wlc => "wlc",
+        Scheduler::Maglev => "maglev",
+        Scheduler::Sh => "sh",
+    }
+}
+
+fn replication(replication: Replication) -> &'static str {
+    match replication {
+        Replication::Quorum => "quorum",
+        Replication::Async => "async",
+        Replication::None => "none",
+    }
+}

@@ -1,0 +1,89 @@
+//! A request that only the leader can answer, passed to it once.
+
+use std::future::Future;
+use std::time::Duration;
+
+use openraft::async_runtime::WatchReceiver;
+use proto::v1::admin_client::AdminClient;
+use tonic::metadata::MetadataValue;
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+
+use crate::channels;
+use crate::raft::Raft;
+
+/// Marks a relayed request: it is answered where it arrives, never passed on again.
+const RELAYED: &str = "atm-relayed";
+
+/// Whether another ATM passed this request on.
+pub(super) fn is_relayed<T>(request: &Request<T>) -> bool {
+    request.metadata().contains_key(RELAYED)
+}
+
+/// The leader, if it is another ATM.
+pub(super) struct Leader {
+    /// Its name.
+    pub(super) name: String,
+    client: AdminClient<Channel>,
+}
+
+/// Who leads, as this ATM sees it.
+pub(super) enum Leadership {
+    /// This ATM.
+    Mine,
+    /// Another.
+    Other(Leader),
+    /// Nobody that is known.
+    Nobody,
+}
+
+/// Finds the leader.
+pub(super) fn leadership(raft: &Raft) -> Leadership {
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow_watched();
+    let Some(id) = metrics.current_leader else {
+        return Leadership::Nobody;
+    };
+    if id == metrics.id {
+        return Leadership::Mine;
+    }
+    let leader = metrics.membership_config.get_node(&id).and_then(|atm| {
+        let channel = channels::to_peer(&atm.address).ok()?;
+        Some(Leader {
+            name: atm.name.clone(),
+            client: channels::admin_client(channel),
+        })
+    });
+    leader.map_or(Leadership::Nobody, Leadership::Other)
+}
+
+impl Leader {
+    /// Passes a message on with a deadline.
+    pub(super) async fn relay<M, R, F>(
+        self,
+        message: M,
+        deadline: Duration,
+        call: impl FnOnce(AdminClient<Channel>, Request<M>) -> F,
+    ) -> Result<Response<R>, Status>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        let mut request = Request::new(message);
+        request
+            .metadata_mut()
+            .insert(RELAYED, MetadataValue::from_static("1"));
+        request.set_timeout(deadline);
+        match tokio::time::timeout(deadline, call(self.client, request)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Status::unavailable(format!(
+                "{}, which leads, did not answer within {deadline:?}",
+                self.name
+            ))),
+        }
+    }
+}
+
+/// The refusal when there is nobody to ask.
+pub(super) fn nobody() -> Status {
+    Status::unavailable("the ATMs have no leader: fewer than a majority of them reach one another")
+}

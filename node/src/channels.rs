@@ -1,0 +1,61 @@
+//! Every gRPC channel and server of the process is made here: limits, timeouts and, one day, certificates in one place.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use proto::v1::admin_client::AdminClient;
+use proto::v1::peer_client::PeerClient;
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Channel, Endpoint, Server};
+
+/// A connection that takes longer is not worth having: the peers are a network hop away.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// A frozen peer is noticed by this at the latest, even with nothing under way.
+const KEEPALIVE: Duration = Duration::from_millis(500);
+
+/// Largest message: an append of openraft's most entries, each a full batch of connection records, fits.
+pub(crate) const MESSAGE_MAX: usize = 64 * 1024 * 1024;
+
+/// A channel to another ATM's Peer address. Connects when it is first used, and again after every failure.
+pub(crate) fn to_peer(address: &str) -> Result<Channel, tonic::transport::Error> {
+    Ok(Endpoint::from_shared(format!("http://{address}"))?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE)
+        .keep_alive_while_idle(true)
+        .connect_lazy())
+}
+
+/// The Peer service at the other end.
+pub(crate) fn peer_client(channel: Channel) -> PeerClient<Channel> {
+    PeerClient::new(channel)
+        .max_decoding_message_size(MESSAGE_MAX)
+        .max_encoding_message_size(MESSAGE_MAX)
+}
+
+/// The Admin service at the other end.
+pub(crate) fn admin_client(channel: Channel) -> AdminClient<Channel> {
+    AdminClient::new(channel)
+        .max_decoding_message_size(MESSAGE_MAX)
+        .max_encoding_message_size(MESSAGE_MAX)
+}
+
+/// A server with the same habits.
+pub(crate) fn server() -> Server {
+    Server::builder()
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE * 4))
+}
+
+/// Takes an address before anything else happens, so that a taken port is known at the start.
+pub(crate) async fn bind(address: SocketAddr) -> std::io::Result<tokio::net::TcpListener> {
+    tokio::net::TcpListener::bind(address).await
+}
+
+/// What a server accepts from.
+pub(crate) fn incoming(listener: tokio::net::TcpListener) -> TcpIncoming {
+    TcpIncoming::from(listener).with_nodelay(Some(true))
+}
