@@ -79,7 +79,7 @@ fn default_admin_listen() -> SocketAddr {
 }
 
 fn default_log() -> String {
-    "info".into()
+    "info,openraft=warn,fjall=warn,lsm_tree=warn".into()
 }
 
 /// An atmd.toml that cannot be used.
