@@ -1,0 +1,5 @@
+//! What holds of the replicated state, whatever is committed (P4, P6, P7, P8), and of its stored forms, whatever is read (P9).
+
+mod applied;
+mod script;
+mod stored;
