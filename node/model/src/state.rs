@@ -275,6 +275,11 @@ impl State {
         let services = renumber(&self.services, wanted_services(&current), |id| {
             self.has_connections(|pair| pair.0 == id)
         })?;
+        let kept = |id: &ServerId| match (self.servers.get(id), servers.get(id)) {
+            (Some(old), Some(new)) => old.same(new),
+            _ => false,
+        };
+        self.down.retain(|(server, _)| kept(server));
         self.servers = servers;
         self.services = services;
         self.versions.insert(current.number, version);
@@ -601,7 +606,8 @@ impl From<u16> for VirtualServiceId {
 }
 
 /// The next version's table: what is still wanted keeps its number, what is not stays while it has connections (P8),
-/// what is new gets the lowest free number.
+/// what is new gets the lowest free number. Numbers of the version before come last: a record or a verdict that was on its
+/// way when the version changed must not find another thing under its number.
 fn renumber<I, T>(
     old: &BTreeMap<I, T>,
     wanted: Vec<T>,
@@ -628,11 +634,11 @@ where
             None => new.push(entry),
         }
     }
-    let mut numbers = 1..=u16::MAX;
+    let fresh = (1..=u16::MAX).filter(|id| !old.contains_key(&I::from(*id)));
+    let mut numbers = fresh.chain(1..=u16::MAX).map(I::from);
     for entry in new {
         let id = numbers
             .by_ref()
-            .map(I::from)
             .find(|id| !next.contains_key(id))
             .ok_or(Refusal::NoNumber(T::WHAT))?;
         next.insert(id, entry);

@@ -48,6 +48,8 @@ proptest! {
             traffic_is_left_alone(&before, &state, &command)?;
             tables_are_bounded(&before, &state, &response)?;
             tenures_only_grow(&before, &state, &command, &response)?;
+            numbers_keep_their_meaning(&before, &state)?;
+            health_is_of_the_server(&before, &state, &command)?;
             versions_only_grow(&before, &state, &response)?;
         }
     }
@@ -90,6 +92,47 @@ proptest! {
             prop_assert_eq!(state.encode(), one_by_one.encode());
         }
     }
+}
+
+/// No version gives a number of the version before to another thing: records on their way still mean what they meant.
+fn numbers_keep_their_meaning(before: &State, after: &State) -> Checked {
+    for (id, entry) in after.servers() {
+        let same = before.servers().get(id).is_none_or(|known| {
+            (&known.name, known.address, known.method) == (&entry.name, entry.address, entry.method)
+        });
+        prop_assert!(same, "server {} became {:?}", id, entry);
+    }
+    for (id, entry) in after.services() {
+        let same = before.services().get(id).is_none_or(|known| {
+            (known.vip, known.protocol, known.port) == (entry.vip, entry.protocol, entry.port)
+        });
+        prop_assert!(same, "service {} became {:?}", id, entry);
+    }
+    Ok(())
+}
+
+/// A server whose number belonged to another one before is as good as new: nothing that was found of the other holds for it.
+fn health_is_of_the_server(before: &State, after: &State, command: &Command) -> Checked {
+    for (id, entry) in after.servers() {
+        for service in ["smtp", "imap", "dns"] {
+            if after.is_healthy(*id, service) {
+                continue;
+            }
+            let found = matches!(command, Command::Control(Control::Health { server, service: of, healthy: false })
+                if server == id && of == service);
+            let was = before.servers().get(id).is_some_and(|known| {
+                (&known.name, known.address, known.method)
+                    == (&entry.name, entry.address, entry.method)
+            });
+            prop_assert!(
+                found || was && !before.is_healthy(*id, service),
+                "{} of {:?} was never found down",
+                service,
+                entry
+            );
+        }
+    }
+    Ok(())
 }
 
 type Checked = Result<(), TestCaseError>;

@@ -35,6 +35,11 @@ pub(crate) enum Step {
         node: u64,
         incarnation: u8,
     },
+    Health {
+        server: u16,
+        service: usize,
+        healthy: bool,
+    },
     Connections {
         behind: u64,
         changes: Vec<ConnectionChange>,
@@ -150,6 +155,15 @@ impl Step {
             Self::End { behind } => Control::EndEpoch {
                 epoch: epoch(*behind),
             },
+            Self::Health {
+                server,
+                service,
+                healthy,
+            } => Control::Health {
+                server: ServerId(*server),
+                service: SERVICES[*service].0.into(),
+                healthy: *healthy,
+            },
             Self::Register { node, incarnation } => Control::Register {
                 node: NodeId(*node),
                 incarnation: incarnation.to_string(),
@@ -207,6 +221,8 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(node, term, lease_ms)| Step::Begin { node, term, lease_ms }),
         2 => late().prop_map(|behind| Step::End { behind }),
         1 => (1..3_u64, 0..2_u8).prop_map(|(node, incarnation)| Step::Register { node, incarnation }),
+        3 => (1..6_u16, 0..SERVICES.len(), any::<bool>())
+            .prop_map(|(server, service, healthy)| Step::Health { server, service, healthy }),
         9 => (late(), vec(change(), 0..8)).prop_map(|(behind, changes)| Step::Connections { behind, changes }),
     ]
 }
