@@ -12,6 +12,7 @@ mod judge;
 mod keeper;
 mod process;
 mod raft;
+mod tenure;
 mod transport;
 mod world;
 

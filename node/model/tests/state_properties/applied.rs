@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use model::command::{Command, Control, Refusal, Response};
 use model::conf::{ForwardingMethod, Protocol};
-use model::connections::ConnectionKey;
+use model::connections::{ConnectionChange, ConnectionKey};
 use model::ids::{ConfigNumber, Epoch, ServerId, VirtualServiceId};
 use model::state::{State, VERSIONS_MAX};
 use proptest::prelude::*;
@@ -171,7 +171,7 @@ fn traffic_is_left_alone(before: &State, after: &State, command: &Command) -> Ch
     match command {
         Command::Control(_) => prop_assert_eq!(old, new),
         Command::Connections { changes, .. } => {
-            let closed = |key: &ConnectionKey| changes.iter().any(|change| change.key() == key);
+            let closed = |key: &ConnectionKey| changes.contains(&ConnectionChange::Close(*key));
             for (key, route) in &old {
                 prop_assert!(
                     new.get(key) == Some(route) || closed(key),
@@ -304,7 +304,7 @@ fn the_table_is_full_at_num_connections() {
             port,
             service: VirtualServiceId(1),
         };
-        model::connections::ConnectionChange::Open(key, ServerId(1))
+        ConnectionChange::Open(key, ServerId(1))
     };
     let response = state.apply(Command::Connections {
         epoch: Epoch(1),
