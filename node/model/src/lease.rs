@@ -254,10 +254,13 @@ impl LeaseRules {
             .flatten()
     }
 
+    /// Before the voters are known nothing is a quorum of them.
     fn is_quorum(&self, has: impl Fn(NodeId) -> bool) -> bool {
-        self.voters
-            .iter()
-            .all(|set| set.iter().filter(|id| has(**id)).count() > set.len() / 2)
+        !self.voters.is_empty()
+            && self
+                .voters
+                .iter()
+                .all(|set| set.iter().filter(|id| has(**id)).count() > set.len() / 2)
     }
 
     /// The latest instant at which this process helped any lease along, or may have without knowing.
@@ -358,6 +361,16 @@ mod tests {
         assert_eq!(rules.wait_until(6, LEASE), Some(ms(1600) + wait_out(LEASE)));
         assert_eq!(rules.wait_until(6, Duration::ZERO), Some(ms(1650)));
         assert_eq!(rules.wait_until(7, LEASE), None);
+    }
+
+    #[test]
+    fn a_winner_that_does_not_know_the_voters_waits_the_whole_time() {
+        let mut rules = LeaseRules::new(NodeId(2), Voters::new(), ms(1000));
+        rules.campaign_started(6);
+        rules.elected(6, ms(1650));
+        assert_eq!(rules.wait_until(6, LEASE), Some(ms(1650) + wait_out(LEASE)));
+        rules.tenure_begun(6, Epoch(1), LEASE);
+        assert_eq!(rules.lease(ms(1700)), None);
     }
 
     #[test]
