@@ -1,0 +1,103 @@
+//! The faults that every promise is tried under, and their end.
+
+use std::time::Duration;
+
+use super::error::ClusterError;
+use super::running::Cluster;
+use super::status::Status;
+use crate::lab::Fault;
+
+/// How long a takeover, or the return of an ATM, may take on a loaded machine. How long it does take is another test.
+pub const SETTLE_MAX: Duration = Duration::from_secs(20);
+
+/// What happens to the active ATM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// `kill -9`, later started again.
+    Kill,
+    /// SIGSTOP, later SIGCONT.
+    Stop,
+    /// Cut off from the other ATMs but not from clients and servers, later healed.
+    CutPeers,
+    /// Cut off from everybody, later healed.
+    Cut,
+    /// `atmctl failover`: nothing to mend.
+    Failover,
+}
+
+/// A fault that was applied and has had its effect: another ATM is active.
+#[derive(Clone, Debug)]
+pub struct Blow {
+    /// What it was.
+    pub trouble: Trouble,
+    /// Host of the ATM that was active.
+    pub before: String,
+    /// The tenure that ended.
+    pub epoch: u64,
+    /// Host of the ATM that is active.
+    pub after: String,
+    /// What it answered.
+    pub status: Status,
+}
+
+impl Cluster {
+    /// Strikes the active ATM and waits until another one is active.
+    ///
+    /// # Errors
+    /// The fault is refused, or nobody takes over within [`SETTLE_MAX`].
+    pub fn strike(&self, trouble: Trouble) -> Result<Blow, ClusterError> {
+        let (before, status) = self.active()?;
+        let epoch = status.epoch;
+        match trouble {
+            Trouble::Kill => self.lab().fault(Fault::Kill, &before)?,
+            Trouble::Stop => self.lab().fault(Fault::Stop, &before)?,
+            Trouble::CutPeers => self.lab().fault(Fault::CutPeers, &before)?,
+            Trouble::Cut => self.lab().fault(Fault::Cut, &before)?,
+            Trouble::Failover => {
+                let answer = self.atmctl(&before, &["failover"])?;
+                if answer.code != Some(0) {
+                    return Err(answer.wrong(answer.stderr.clone()));
+                }
+            }
+        }
+        let survivors = self.others(&before);
+        let survivors: Vec<&str> = survivors.iter().map(String::as_str).collect();
+        let name = self.name_of(&before)?;
+        let status = self.wait_for("another active ATM", &survivors, SETTLE_MAX, |status| {
+            status.epoch > epoch && status.active.as_ref().is_some_and(|active| *active != name)
+        })?;
+        let after = self.host_of(status.active.as_deref().unwrap_or_default())?;
+        Ok(Blow {
+            trouble,
+            before,
+            epoch,
+            after,
+            status,
+        })
+    }
+
+    /// Ends the fault and waits until the struck ATM is a backup that has caught up.
+    ///
+    /// # Errors
+    /// It does not within [`SETTLE_MAX`]; or the active ATM was preempted by its return.
+    pub fn mend(&self, blow: &Blow) -> Result<Status, ClusterError> {
+        match blow.trouble {
+            Trouble::Kill => self.lab().fault(Fault::Restart, &blow.before)?,
+            Trouble::Stop => self.lab().fault(Fault::Cont, &blow.before)?,
+            Trouble::CutPeers | Trouble::Cut => self.lab().fault(Fault::Heal, &blow.before)?,
+            Trouble::Failover => {}
+        }
+        let name = self.name_of(&blow.before)?;
+        self.wait_for(
+            "the struck ATM back as a backup, and nobody preempted",
+            &[&blow.after],
+            SETTLE_MAX,
+            |status| {
+                status.active == blow.status.active
+                    && status.epoch == blow.status.epoch
+                    && status.all_caught_up()
+                    && status.backups().contains(&name.as_str())
+            },
+        )
+    }
+}

@@ -1,0 +1,18 @@
+//! A running cluster under test: a lab whose servers serve numbered lines, asked through the real `atmctl`.
+//!
+//! Nothing here waits for a fixed time: every wait has a condition and a deadline, and says what did not come true.
+
+mod counters;
+mod error;
+mod fault;
+mod running;
+mod status;
+mod traffic;
+mod wait;
+
+pub use error::ClusterError;
+pub use fault::{Blow, SETTLE_MAX, Trouble};
+pub use running::{Answer, Cluster, fast_configuration, unix_of_boottime};
+pub use status::{Applied, Atm, Problem, Role, Server, ServerService, Status, Tenure, VirtualHost};
+pub use traffic::{LINES_INTERVAL, OPEN_MAX};
+pub use wait::wait_until;
