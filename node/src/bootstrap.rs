@@ -79,7 +79,11 @@ impl Other {
     }
 
     /// Introduces this ATM to the other.
-    pub(crate) async fn hello(&self, myself: &Myself, join: bool) -> Result<v1::HelloReply, Status> {
+    pub(crate) async fn hello(
+        &self,
+        myself: &Myself,
+        join: bool,
+    ) -> Result<v1::HelloReply, Status> {
         let request = v1::HelloRequest {
             name: myself.name.clone(),
             digest: Bytes::copy_from_slice(&myself.digest),
@@ -361,10 +365,12 @@ impl TakingPart {
         });
         let write = self.raft.client_write(StoredCommand::from(&command));
         match tokio::time::timeout(HELLO_TIMEOUT, write).await {
-            Ok(Ok(written)) => match written.data {
-                Applied::Refused(refusal) => Err(Status::already_exists(refusal.to_string())),
-                _ => Ok(()),
-            },
+            Ok(Ok(written)) => {
+                if let Applied::Refused(refusal) = written.data {
+                    return Err(Status::already_exists(refusal.to_string()));
+                }
+                Ok(())
+            }
             Ok(Err(error)) => Err(Status::failed_precondition(error.to_string())),
             Err(_) => Err(Status::deadline_exceeded("no quorum")),
         }
@@ -433,12 +439,11 @@ impl Introduction for Myself {
 /// Makes the group unless somebody else has. All founders make the same first entry, so two of them do no harm.
 pub(crate) async fn found(raft: &Raft, members: BTreeMap<u64, Atm>, pause: Duration) {
     tokio::time::sleep(pause).await;
-    match raft.is_initialized().await {
-        Ok(false) => match raft.initialize(members).await {
+    if let Ok(false) = raft.is_initialized().await {
+        match raft.initialize(members).await {
             Ok(()) => info!("group made"),
             Err(error) => info!(%error, "the group was made by another ATM"),
-        },
-        Ok(true) | Err(_) => {}
+        }
     }
 }
 

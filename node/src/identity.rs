@@ -49,15 +49,9 @@ impl Member {
 
     /// The group's identity.
     pub(crate) fn group(&self) -> Bytes {
-        let digits: Vec<u8> = self
-            .group
-            .bytes()
-            .map(|digit| (digit as char).to_digit(16).map_or(0, |d| d as u8))
-            .collect();
-        digits
-            .chunks(2)
-            .map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit))
-            .collect()
+        let pairs = self.group.as_bytes().chunks(2);
+        let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
+        pairs.map(|pair| byte(pair).unwrap_or(0)).collect()
     }
 }
 

@@ -7,10 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dataplane::LeaseCell;
-use dataplane_core::Lease;
 use model::Instant;
 use model::ids::{Epoch, NodeId};
-use model::lease::{LeaseRules, Term, Voters};
+use model::lease::{Lease, LeaseRules, Term, Voters};
 
 use crate::clock;
 

@@ -79,7 +79,7 @@ fn default_admin_listen() -> SocketAddr {
 }
 
 fn default_log() -> String {
-    "info,openraft=warn,fjall=warn,lsm_tree=warn".into()
+    "info,openraft=error,fjall=warn,lsm_tree=warn".into()
 }
 
 /// An atmd.toml that cannot be used.

@@ -14,7 +14,7 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::{Instant as _, ServerState};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::clock;
 use crate::cluster_file::ClusterFile;
@@ -29,8 +29,9 @@ const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(5);
 /// A proposal that is not committed by then is tried again while this ATM still leads.
 const PROPOSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Pause before a refused step is tried again.
-const RETRY: Duration = Duration::from_millis(20);
+/// Pause before a refused step is tried again. Short: a new leader refuses proposals for the moment it takes to store
+/// its own vote, and every takeover waits for that.
+const RETRY: Duration = Duration::from_millis(2);
 
 /// When what happened in the latest tenure, by this host's boot-time clock; `BOOT`: not yet.
 #[derive(Clone, Copy, Debug, Default)]
@@ -162,9 +163,11 @@ impl Tenures {
                     if let Some((_, epoch)) = active
                         && self.store.busy_for() > self.timing.disk_patience()
                     {
-                        warn!(epoch = epoch.0, "the disk has stalled; handing over");
-                        // Whatever comes of it, the lease is gone; while the disk stalls there is no new claim.
-                        let _ = self.hand_over(epoch, None).await;
+                        warn!(epoch = epoch.0, "the disk has stalled; falling silent");
+                        self.fall_silent().await;
+                        if let Err(error) = self.hand_over(epoch, None).await {
+                            warn!(%error, "not handed over; the next claim waits for the disk");
+                        }
                         active = None;
                     }
                 }
@@ -233,7 +236,7 @@ impl Tenures {
                     longest_older_lease,
                 }) => break (epoch, longest_older_lease),
                 Ok(other) => warn!(?other, "tenure refused"),
-                Err(error) => warn!(error, "tenure not committed"),
+                Err(error) => debug!(error, "tenure not committed, trying again"),
             }
             tokio::time::sleep(RETRY).await;
         };
@@ -286,7 +289,7 @@ impl Tenures {
             }
             Ok(Response::Refused(refusal)) => warn!(%refusal, "first configuration refused"),
             Ok(other) => warn!(?other, "unexpected answer to the first configuration"),
-            Err(error) => warn!(error, "first configuration not committed"),
+            Err(error) => debug!(error, "first configuration not committed, trying again"),
         }
         tokio::time::sleep(RETRY).await;
     }
@@ -310,9 +313,7 @@ impl Tenures {
         let successor = self.successor(to)?;
         let deadline = begun + HAND_OVER_TIMEOUT;
         self.wait_for_log(successor.id, deadline).await;
-        self.lease.tenure_ended();
-        // An engine that has ended says nothing either.
-        let _ = self.packets.engine().relinquish().await;
+        self.fall_silent().await;
         info!(epoch = epoch.0, to = successor.name, "silent; handing over");
         match self
             .propose(&Command::Control(Control::EndEpoch { epoch }))
@@ -347,6 +348,13 @@ impl Tenures {
             }
             Ok(Err(_)) | Err(_) => Err(HandOverError::TimedOut(successor.name, HAND_OVER_TIMEOUT)),
         }
+    }
+
+    /// Ends the lease at once, and returns when nothing of it will be sent any more.
+    async fn fall_silent(&self) {
+        self.lease.tenure_ended();
+        // An engine that has ended says nothing either.
+        let _ = self.packets.engine().relinquish().await;
     }
 
     /// The named ATM, or the reachable one that has most of the log; the first in configuration order of equals.

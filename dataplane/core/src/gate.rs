@@ -9,18 +9,10 @@ use std::net::Ipv4Addr;
 use model::Instant;
 use model::connections::ConnectionKey;
 use model::ids::{Epoch, ServerId};
+use model::lease::Lease;
 
 use crate::wire::arp::{Arp, Operation};
 use crate::{DropReason, Interface, MacAddr, Sink};
-
-/// The bounded right to speak for the VIPs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lease {
-    /// The tenure it belongs to.
-    pub epoch: Epoch,
-    /// The first instant at which it is no longer held.
-    pub until: Instant,
-}
 
 /// What changed when a lease was set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -24,7 +24,7 @@ mod wire;
 pub use counters::{Counters, Event};
 pub use forward::{FRAME_AGE_MAX, Forwarder};
 pub use frame::{Checksum, Frame, Gso, MacAddr, Offload};
-pub use gate::Lease;
+pub use model::lease::Lease;
 pub use sink::Sink;
 pub use table::{ForwardingTable, Interface, Limits, Real, VirtualService};
 pub use verdict::{DropReason, Malformed, Verdict};

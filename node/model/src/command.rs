@@ -1,6 +1,6 @@
 //! What the cluster agrees to do, as it stands in the log.
 //!
-//! Stored form: one version byte, then for [`FORMAT_COMMAND`] the command in postcard, or for [`FORMAT_CONNECTIONS`]
+//! Stored form: one version byte, then for `FORMAT_COMMAND` the command in postcard, or for `FORMAT_CONNECTIONS`
 //! the epoch (8 bytes, big endian) and the records, fixed width. New commands are added at the end of the enum only.
 
 use std::collections::BTreeMap;

@@ -34,7 +34,7 @@ pub type Voters = Vec<BTreeSet<NodeId>>;
 pub struct Lease {
     /// The tenure it belongs to.
     pub epoch: Epoch,
-    /// Not at this instant and not after it.
+    /// The first instant at which it is no longer held.
     pub until: Instant,
 }
 

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::connections::{BadRecord, CHANGE_LEN, ConnectionChange, ConnectionTable};
 use crate::ids::{ConfigNumber, NodeId, ServerId, VirtualServiceId};
+use crate::invariants::Violation;
 use crate::state::{
     ConfigVersion, Current, ServerEntry, ServiceEntry, State, Tenure, check_version,
 };
@@ -45,6 +46,9 @@ pub enum BadSnapshot {
     /// Its configuration is not valid for this version of the program.
     #[error("the snapshot's configuration is refused: {0}")]
     Config(String),
+    /// It breaks an invariant that every state keeps.
+    #[error("the snapshot contradicts itself: {0:?}")]
+    Inconsistent(Vec<Violation>),
     /// A record that is not an open connection, or a connection that is there twice.
     #[error("connection record {0} does not belong in a snapshot")]
     Misplaced(usize),
@@ -111,7 +115,7 @@ impl State {
                 })
             })
             .transpose()?;
-        Ok(Self {
+        let state = Self {
             versions: head.versions,
             current,
             tenure: head.tenure,
@@ -120,7 +124,13 @@ impl State {
             services: head.services,
             down: head.down,
             connections,
-        })
+        };
+        let violations = state.violations();
+        if violations.is_empty() {
+            Ok(state)
+        } else {
+            Err(BadSnapshot::Inconsistent(violations))
+        }
     }
 
     /// SHA-256 of the canonical bytes: equal digests, equal states.

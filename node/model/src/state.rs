@@ -448,11 +448,10 @@ impl State {
 
 /// Checks a proposed version as `config check` does, with its addresses.
 pub(crate) fn check_version(version: &ConfigVersion) -> Result<Config, Refusal> {
-    let checked = conf::check("clusterserver.conf", &version.source);
-    let mut diagnostics = checked.diagnostics;
-    if let Some(config) = &checked.config {
-        diagnostics.extend(config.check_resolved(&version.hosts));
-    }
+    const FILE: &str = "clusterserver.conf";
+    let checked = conf::check(FILE, &version.source);
+    let mut diagnostics = checked.check_resolved(FILE, &version.source, &version.hosts);
+    diagnostics.extend(checked.diagnostics.iter().cloned());
     let errors: Vec<_> = diagnostics
         .iter()
         .filter(|found| found.severity == Severity::Error)

@@ -71,10 +71,6 @@ impl AdminService {
         let _ = self.cluster.set(cluster);
     }
 
-    #[expect(
-        clippy::result_large_err,
-        reason = "tonic's Status is what every caller returns"
-    )]
     fn cluster(&self) -> Result<&Arc<Cluster>, Status> {
         self.cluster.get().ok_or_else(|| {
             Status::unavailable("this ATM waits for a majority of the ATMs with the same configuration; its log says who is missing")
@@ -378,9 +374,14 @@ impl Cluster {
                 Err(Status::aborted(refusal.to_string()))
             }
             Outcome::Refused(refusal) => Err(Status::failed_precondition(refusal.to_string())),
-            other => Err(Status::internal(format!(
-                "unexpected answer of the state machine: {other:?}"
-            ))),
+            Outcome::None
+            | Outcome::EpochBegun { .. }
+            | Outcome::EpochEnded
+            | Outcome::Registered
+            | Outcome::Health(_)
+            | Outcome::Connections { .. } => Err(Status::internal(
+                "the state machine gave another command's answer",
+            )),
         }
     }
 

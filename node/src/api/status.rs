@@ -75,6 +75,15 @@ impl Cluster {
         let atms = atms.collect();
         let mut notices = self.myself.notices();
         notices.extend(asked_leader);
+        if leads
+            && !speaks
+            && state
+                .tenure()
+                .is_some_and(|tenure| tenure.name == self.myself.name)
+        {
+            let name = &self.myself.name;
+            notices.push(format!("{name} was active and has lost the other ATMs: it is silent, and they may have another"));
+        }
         if let Some(current) = state.current() {
             notices.extend(crate::packets::limitations(&current.config));
         }

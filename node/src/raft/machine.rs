@@ -65,7 +65,10 @@ struct Core {
 
 impl Machine {
     /// Starts from the snapshot in `directory`, or from nothing.
-    pub(crate) async fn open(directory: &Path, packets: Arc<dyn Applied>) -> Result<Self, SnapshotError> {
+    pub(crate) async fn open(
+        directory: &Path,
+        packets: Arc<dyn Applied>,
+    ) -> Result<Self, SnapshotError> {
         let snapshot_path = directory.join("snapshot");
         let core = match snapshot_file::read(&snapshot_path)? {
             None => Core::default(),

@@ -23,6 +23,7 @@ use openraft::{AnyError, OptionalSend};
 use prost::bytes::Bytes;
 use proto::v1;
 use proto::v1::peer_client::PeerClient;
+use tonic::Code;
 use tonic::transport::Channel;
 
 use super::codec::{self, Address};
@@ -349,11 +350,14 @@ fn snapshot_chunks(to: &Address, vote: &Vote, snapshot: &Snapshot) -> Vec<v1::Sn
 }
 
 fn refused(status: &tonic::Status) -> RPCError<TypeConfig> {
-    match status.code() {
-        tonic::Code::Unavailable | tonic::Code::FailedPrecondition | tonic::Code::Unknown => {
-            unreachable(status)
-        }
-        _ => network(status),
+    // Whoever is not there, or not ready, is asked again after the back-off.
+    if matches!(
+        status.code(),
+        Code::Unavailable | Code::FailedPrecondition | Code::Unknown
+    ) {
+        unreachable(status)
+    } else {
+        network(status)
     }
 }
 

@@ -55,10 +55,6 @@ impl PeerService {
         let _ = self.consensus.set(consensus);
     }
 
-    #[expect(
-        clippy::result_large_err,
-        reason = "tonic's Status is what every caller returns"
-    )]
     fn consensus(&self, group: &[u8], target: u64) -> Result<&Consensus, Status> {
         let consensus = self
             .consensus

@@ -5,10 +5,11 @@ use model::connections::{ConnectionChange, ConnectionKey};
 use model::ids::ServerId;
 
 use super::Forwarder;
+use crate::Lease;
 use crate::connections::{Connections, Due, Flow, Record, Wait};
 use crate::counters::Event;
 use crate::frame::Offload;
-use crate::gate::{Change, Lease, Voice};
+use crate::gate::{Change, Voice};
 use crate::rewrite;
 use crate::routes::Routes;
 use crate::wire::ipv4::Ipv4;
