@@ -7,14 +7,21 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
 
+use chaos_tests::demo::{self, DemoArgs, DemoError};
 use chaos_tests::lab::{
     self, Fault, Lab, LabError, PortKind, Privileges, RECORD_FILE, Record, available,
     enter_user_namespace, join_user_namespace, left_out,
 };
+use chaos_tests::{lines, mail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 fn main() -> ExitCode {
-    let command = Arguments::parse().command;
+    let command = match Arguments::parse().command {
+        // These two run inside a host already and touch no lab.
+        Action::MailServer(args) => return served(mail::serve(args)),
+        Action::LineServer(args) => return served(lines::serve(args)),
+        Action::Lab(command) => command,
+    };
     match settle_privileges(&command).and_then(|()| run(command)) {
         Ok(code) => code,
         Err(error) => fail(&error),
@@ -31,6 +38,18 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Action {
+    #[command(flatten)]
+    Lab(LabAction),
+    /// Serve SMTP, POP3 and IMAP over a shared Maildir; for tests, not for real mail.
+    MailServer(mail::ServerArgs),
+    /// Serve numbered lines.
+    LineServer(lines::ServerArgs),
+}
+
+#[derive(Subcommand)]
+enum LabAction {
+    /// Show everything on one screen: mail, 100 connections, four ways to lose the active ATM.
+    Demo(DemoArgs),
     /// Build the hosts and start atmd in them; the lab stays until `lab down`.
     Up(Up),
     /// Run a command in a host; exits as the command does.
@@ -104,20 +123,20 @@ enum Output {
 }
 
 /// Gets this process to where it may touch the lab; without root that is a user namespace, by re-executing itself.
-fn settle_privileges(command: &Action) -> Result<(), LabError> {
+fn settle_privileges(command: &LabAction) -> Result<(), LabError> {
     if available()? != Privileges::NeedsUserNamespace {
         return Ok(());
     }
     let args: Vec<OsString> = env::args_os().skip(1).collect();
     let at = match command {
-        Action::Up(_) => None,
-        Action::Down {
+        LabAction::Up(_) | LabAction::Demo(_) => None,
+        LabAction::Down {
             all_stale: true, ..
         } => return Ok(()),
-        Action::Exec { at, .. }
-        | Action::Fault { at, .. }
-        | Action::Status { at, .. }
-        | Action::Down { at, .. } => Some(at),
+        LabAction::Exec { at, .. }
+        | LabAction::Fault { at, .. }
+        | LabAction::Status { at, .. }
+        | LabAction::Down { at, .. } => Some(at),
     };
     let error = match at {
         None => {
@@ -141,16 +160,24 @@ fn settle_privileges(command: &Action) -> Result<(), LabError> {
     })
 }
 
-fn run(command: Action) -> Result<ExitCode, LabError> {
+fn run(command: LabAction) -> Result<ExitCode, LabError> {
     match command {
-        Action::Up(up) => self::up(up),
-        Action::Exec { at, host, command } => exec(&at.dir, &host, &command),
-        Action::Fault { at, fault, host } => {
+        LabAction::Demo(args) => match demo::run(&args) {
+            Err(DemoError::Lab(error)) => Err(error),
+            Err(error) => {
+                eprintln!("error: {error}");
+                Ok(ExitCode::from(error.exit_code()))
+            }
+            Ok(code) => Ok(code),
+        },
+        LabAction::Up(up) => self::up(up),
+        LabAction::Exec { at, host, command } => exec(&at.dir, &host, &command),
+        LabAction::Fault { at, fault, host } => {
             Lab::open(&at.dir)?.fault(fault, &host)?;
             Ok(ExitCode::SUCCESS)
         }
-        Action::Status { at, output } => status(&Lab::open(&at.dir)?, output),
-        Action::Down {
+        LabAction::Status { at, output } => status(&Lab::open(&at.dir)?, output),
+        LabAction::Down {
             all_stale: true, ..
         } => {
             for prefix in lab::end_stale_labs() {
@@ -158,7 +185,7 @@ fn run(command: Action) -> Result<ExitCode, LabError> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        Action::Down {
+        LabAction::Down {
             at,
             all_stale: false,
         } => {
@@ -230,6 +257,18 @@ fn status(lab: &Lab, output: Output) -> Result<ExitCode, LabError> {
     // A reader that has seen enough (`| head`) is no failure.
     let _ = writeln!(io::stdout(), "{}", text.trim_end());
     Ok(ExitCode::SUCCESS)
+}
+
+/// A server ends only when it cannot start.
+fn served<E: std::error::Error>(outcome: Result<(), E>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            // EX_UNAVAILABLE of sysexits(3).
+            ExitCode::from(69)
+        }
+    }
 }
 
 fn fail(error: &LabError) -> ExitCode {

@@ -1,0 +1,88 @@
+//! The table at the end.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+
+use super::outcome::{Outcome, Row};
+use super::timeline;
+
+/// Every timeline and row of `outcome`, for people.
+pub(super) fn table(outcome: &Outcome) -> String {
+    let mut text = String::new();
+    for takeover in &outcome.takeovers {
+        let _ = write!(text, "\n{}", timeline::draw(takeover));
+    }
+    text.push('\n');
+    let width = |of: fn(&Row) -> &str, title: &str| {
+        let widths = outcome.rows.iter().map(|row| of(row).chars().count());
+        widths.chain([title.len()]).max().unwrap_or_default()
+    };
+    let what = width(|row| &row.what, "CHECK");
+    let measured = width(|row| &row.measured, "MEASURED");
+    let bound = width(|row| &row.bound, "BOUND");
+    let mut act = "";
+    for row in &outcome.rows {
+        if row.act != act {
+            act = &row.act;
+            let _ = writeln!(text, "{act}");
+        }
+        let held = if row.ok { "ok" } else { "FAILED" };
+        let _ = writeln!(
+            text,
+            "  {:<what$}  {:<measured$}  {:<bound$}  {held}",
+            row.what, row.measured, row.bound
+        );
+    }
+    let failed = outcome.rows.iter().filter(|row| !row.ok).count();
+    let verdict = match failed {
+        _ if outcome.holds() => format!("all {} checks held", outcome.rows.len()),
+        _ => format!("{failed} of {} checks FAILED", outcome.rows.len()),
+    };
+    let seconds = std::time::Duration::from_millis(outcome.elapsed_ms).as_secs_f64();
+    let _ = write!(text, "\n{verdict}, in {seconds:.0} s");
+    text
+}
+
+/// To standard output; a reader that has seen enough is no failure.
+pub(super) fn print(text: &str) {
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_stand_under_their_act_and_failures_are_counted() {
+        let row = |act: &str, what: &str, ok| Row {
+            act: act.to_owned(),
+            what: what.to_owned(),
+            measured: "3 ms".to_owned(),
+            bound: "<= 5 ms".to_owned(),
+            ok,
+        };
+        let outcome = Outcome {
+            rows: vec![
+                row("one", "a", true),
+                row("one", "longer", false),
+                row("two", "b", true),
+            ],
+            elapsed_ms: 21_400,
+            ..Outcome::default()
+        };
+        let text = table(&outcome);
+        assert_eq!(
+            text.lines().collect::<Vec<_>>(),
+            [
+                "",
+                "one",
+                "  a       3 ms      <= 5 ms  ok",
+                "  longer  3 ms      <= 5 ms  FAILED",
+                "two",
+                "  b       3 ms      <= 5 ms  ok",
+                "",
+                "1 of 3 checks FAILED, in 21 s",
+            ]
+        );
+    }
+}
