@@ -27,6 +27,7 @@ use crate::api::{AdminService, Cluster};
 use crate::bootstrap::{self, Beginning, BootstrapError, Myself, Other};
 use crate::channels::{self, MESSAGE_MAX};
 use crate::cluster_file::{ClusterFile, ClusterFileError, peer_address};
+use crate::health::Health;
 use crate::identity::{self, DataDir, DataDirError, Member};
 use crate::lease::LeaseKeeper;
 use crate::packets::Packets;
@@ -615,6 +616,12 @@ async fn take_part(
         engine: prepared.engine,
         counters: replicator,
     };
+    let health = Health {
+        machine: prepared.machine.clone(),
+        raft: raft.clone(),
+        lease: tenures.lease.clone(),
+    };
+    tasks.spawn(health.run(stop.clone()));
     tasks.spawn(tenures.run(stop.clone()));
     tasks.spawn(replicate.run(stop.clone()));
     tasks.spawn(keep_house(

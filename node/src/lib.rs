@@ -8,6 +8,7 @@ mod bootstrap;
 mod channels;
 mod clock;
 mod cluster_file;
+mod health;
 mod host;
 mod identity;
 mod lease;
