@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use super::error::ClusterError;
 use super::status::Status;
 use super::wait::wait_until;
 use crate::lab::{
-    Builder, LINES_PORT, Lab, LabError, default_configuration, program, read_configuration,
+    ATMD, Builder, LINES_PORT, Lab, LabError, default_configuration, program, read_configuration,
 };
 use crate::lines::{Server, ServerArgs, realtime_ns};
 
@@ -65,7 +65,15 @@ impl Cluster {
     /// # Errors
     /// As [`Self::start`].
     pub fn start_with(builder: Builder) -> Result<Self, ClusterError> {
-        let cluster = Self::begin(builder)?;
+        Self::start_running(builder, &program(ATMD)?)
+    }
+
+    /// As [`Self::start_with`], with another program as atmd.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_running(builder: Builder, daemon: &Path) -> Result<Self, ClusterError> {
+        let cluster = Self::begin(builder, daemon)?;
         let hosts = cluster.atms();
         let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
         cluster.wait_for(
@@ -77,15 +85,11 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// As [`Self::start_with`], without waiting for an active ATM.
-    ///
-    /// # Errors
-    /// The lab cannot be built.
-    pub fn begin(builder: Builder) -> Result<Self, ClusterError> {
+    fn begin(builder: Builder, daemon: &Path) -> Result<Self, ClusterError> {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        // Both are looked for before anything is made.
+        // Looked for before anything is made.
         let atmctl = program("atmctl")?;
-        let lab = builder.client().start()?;
+        let lab = builder.client().without_daemons().start()?;
         let mut servers = Vec::new();
         for host in lab.hosts().iter().filter(|host| host.is_server()) {
             let args = ServerArgs {
@@ -97,6 +101,18 @@ impl Cluster {
                 what: format!("serve lines on {}", host.name()),
                 source: std::io::Error::other(error),
             })?);
+        }
+        for host in lab
+            .hosts()
+            .iter()
+            .filter(|host| host.is_atm() || host.is_server())
+        {
+            let (daemon, config) = (daemon.to_string_lossy(), host.dir().join("atmd.toml"));
+            host.spawn(
+                ATMD,
+                [daemon.as_ref(), "--config", &config.to_string_lossy()],
+                &[],
+            )?;
         }
         Ok(Self {
             lab,
@@ -272,7 +288,7 @@ impl Cluster {
     /// # Errors
     /// [`LabError::NoHost`].
     pub fn log(&self, host: &str) -> Result<String, ClusterError> {
-        let path = self.lab.host(host)?.log(crate::lab::ATMD);
+        let path = self.lab.host(host)?.log(ATMD);
         Ok(std::fs::read(path)
             .map(|b| String::from_utf8_lossy(&b).into_owned())
             .unwrap_or_default())
