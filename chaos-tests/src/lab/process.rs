@@ -57,6 +57,8 @@ impl Identity {
     pub fn condition(self) -> Condition {
         match Stat::read(self.pid) {
             Some(stat) if stat.start == self.start => match stat.state {
+                // The first thread is a zombie as long as another one still has to end; until then its sockets are open.
+                'Z' if stat.threads > 1 => Condition::Running,
                 'Z' | 'X' | 'x' => Condition::Dead,
                 'T' | 't' => Condition::Stopped,
                 _ => Condition::Running,
@@ -118,6 +120,7 @@ pub(crate) fn kill_descendants(recorded: &BTreeSet<u32>, namespaces: &BTreeSet<u
 struct Stat {
     state: char,
     session: u32,
+    threads: u32,
     start: u64,
 }
 
@@ -132,10 +135,12 @@ impl Stat {
         let mut fields = rest.split_ascii_whitespace();
         let state = fields.next()?.chars().next()?; // field 3
         let session = fields.nth(2)?.parse().ok()?; // field 6
-        let start = fields.nth(15)?.parse().ok()?; // field 22
+        let threads = fields.nth(13)?.parse().ok()?; // field 20
+        let start = fields.nth(1)?.parse().ok()?; // field 22
         Some(Self {
             state,
             session,
+            threads,
             start,
         })
     }
@@ -149,7 +154,8 @@ mod tests {
     fn stat_survives_an_ugly_command_name() {
         let text = "4242 (a) b (c) S 1 4242 777 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 987654 1 1 1";
         let stat = Stat::parse(text).unwrap();
-        assert_eq!((stat.state, stat.session, stat.start), ('S', 777, 987_654));
+        assert_eq!((stat.state, stat.session), ('S', 777));
+        assert_eq!((stat.threads, stat.start), (1, 987_654));
         assert!(Stat::parse("4242 (x S 1").is_none());
     }
 
