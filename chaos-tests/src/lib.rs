@@ -1,7 +1,7 @@
 //! Everything that tests the cluster as a whole: a lab of network namespaces, faults, observers, workloads, checkers.
 
-pub mod demo;
 pub mod cluster;
+pub mod demo;
 pub mod lab;
 pub mod lines;
 pub mod mail;

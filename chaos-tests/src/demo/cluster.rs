@@ -10,7 +10,7 @@ use super::configuration::{self, ATMS, SERVERS};
 use super::error::DemoError;
 use super::interrupt::Interrupt;
 use super::status::Status;
-use crate::lab::{LINES_PORT, Lab, LabError, PortKind, in_namespace, program};
+use crate::lab::{ATMD, Condition, LINES_PORT, Lab, LabError, PortKind, in_namespace, program};
 use crate::observer::Mac;
 
 /// A cluster that is up has an active ATM after one election; a busy machine needs a few.
@@ -24,6 +24,9 @@ pub(super) const LOOK: Duration = Duration::from_millis(50);
 
 /// How long a port of a lab's server may take to answer a connect.
 const CONNECT_MAX: Duration = Duration::from_secs(1);
+
+/// Of a server that ended: its last words.
+const TAIL_LINES: usize = 5;
 
 /// What each server of the tutorial offers besides lines: SMTP, POP3, IMAP.
 const OFFERS: [(&str, &[(&str, u16)]); SERVERS] = [
@@ -63,6 +66,8 @@ impl Cluster {
         dir: &Path,
         interrupt: Interrupt,
     ) -> Result<Self, DemoError> {
+        // What a build has just written would be flushed under the ATMs, and an ATM whose disk stalls hands over.
+        rustix::fs::sync();
         let atmctl = program("atmctl")?.to_string_lossy().into_owned();
         let lab = Lab::builder()
             .conf_named("clusterserver.conf", configuration::text()?)
@@ -122,7 +127,7 @@ impl Cluster {
             .to_vec();
             for (option, port) in offers {
                 argv.extend([(*option).to_owned(), format!("0.0.0.0:{port}")]);
-                ports.push(SocketAddr::from((host.address(), *port)));
+                ports.push(("mail", name, SocketAddr::from((host.address(), *port))));
             }
             host.spawn("mail", argv, &[])?;
             let lines = format!("0.0.0.0:{LINES_PORT}");
@@ -135,15 +140,47 @@ impl Cluster {
                 name,
             ];
             host.spawn("lines", argv, &[])?;
-            ports.push(SocketAddr::from((host.address(), LINES_PORT)));
+            ports.push((
+                "lines",
+                name,
+                SocketAddr::from((host.address(), LINES_PORT)),
+            ));
         }
-        for port in ports {
+        for (process, host, port) in ports {
             let what = format!("an answer of {port}");
             self.interrupt.wait_for(&what, UP_MAX, LOOK, || {
+                self.require_running(host, process)?;
                 Ok(self.connect(port, CONNECT_MAX).ok())
             })?;
         }
         Ok(())
+    }
+
+    /// The last warning in the log of atmd on `host`, for a row that failed: why it did what it did.
+    pub(super) fn last_warning(&self, host: &str) -> String {
+        let log = self.lab.host(host).map(|host| host.log(ATMD));
+        let text = log.ok().and_then(|log| fs::read_to_string(log).ok());
+        let warnings = text.iter().flat_map(|text| text.lines());
+        warnings
+            .filter_map(|line| line.split_once(" WARN "))
+            .next_back()
+            .map(|(_, said)| format!("; the last warning of {host}: {said}"))
+            .unwrap_or_default()
+    }
+
+    fn require_running(&self, host: &str, process: &str) -> Result<(), DemoError> {
+        if self.lab.condition(host, process)? != Condition::Dead {
+            return Ok(());
+        }
+        let log = self.lab.host(host)?.log(process);
+        let said = fs::read_to_string(&log).unwrap_or_default();
+        let lines: Vec<_> = said.lines().collect();
+        Err(DemoError::Lab(LabError::EndedAtOnce {
+            host: host.to_owned(),
+            process: process.to_owned(),
+            log,
+            tail: lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n"),
+        }))
     }
 
     /// A connection from the client's host.

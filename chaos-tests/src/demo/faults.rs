@@ -100,7 +100,6 @@ fn unplanned(
     undo: Fault,
 ) -> Result<(), DemoError> {
     let (old, before) = stage.cluster.await_whole()?;
-    let mark = stage.observer.count();
     let since = realtime_ns();
     stage.cluster.lab.fault(fault, &old.host)?;
     stage.say(&format!("{}: {cause}; who takes over?", old.host));
@@ -109,7 +108,6 @@ fn unplanned(
         &format!("{}: {cause}", old.host),
         &old,
         &before,
-        mark,
         since,
     );
     // Whatever came of it, the fault ends here: the cut of a link outlives nobody's patience.
@@ -122,7 +120,7 @@ fn unplanned(
     };
     let first_ms = ms(since, heard.first_new);
     stage.row(
-        "first client packet through the new ATM",
+        "first client packet through the new one",
         format!("{first_ms:.0} ms ({})", new.host),
         format!("<= {TAKEOVER_MAX_MS} ms"),
         first_ms <= TAKEOVER_MAX_MS,
@@ -148,7 +146,6 @@ fn takeover(
     cause: &str,
     old: &Atm,
     before: &Status,
-    mark: usize,
     since: u64,
 ) -> Result<(Atm, Heard, Status), DemoError> {
     let cluster = &stage.cluster;
@@ -156,13 +153,7 @@ fn takeover(
         "a packet through another ATM",
         TAKEOVER_WAIT,
         HEARD_LOOK,
-        || {
-            Ok(Heard::among(
-                &stage.observer.events_from(mark),
-                old.mac,
-                since,
-            ))
-        },
+        || Ok(Heard::among(&stage.heard(), old.mac, since)),
     )?;
     let new = cluster.atm_with(heard.by).cloned();
     let new = new.ok_or_else(|| DemoError::Answer {
@@ -171,14 +162,14 @@ fn takeover(
     })?;
     let status =
         cluster.await_status(&new.host, "its own account of it", RETURN_MAX, |status| {
+            // Should the VIP have moved on already, the row about staying active says so.
             let tenure = status.tenure.filter(|tenure| tenure.epoch > before.epoch);
-            status.active.as_ref() == Some(&new.name)
-                && tenure.is_some_and(|tenure| tenure.first_arp_at_ns > 0)
+            status.active.is_some() && tenure.is_some_and(|tenure| tenure.first_arp_at_ns > 0)
         })?;
-    let milestones = status
+    let tenure = status
         .tenure
-        .map(|tenure| heard.milestones(&tenure, since))
-        .unwrap_or_default();
+        .filter(|_| status.active.as_ref() == Some(&new.name));
+    let milestones = heard.milestones(tenure.as_ref(), since);
     stage.outcome.takeovers.push(Takeover {
         cause: cause.to_owned(),
         from: old.host.clone(),
@@ -209,8 +200,8 @@ fn comes_back(
                 .is_some_and(|atm| atm.is_backup_at(index))
         },
     );
-    let what = format!("{} is {undone}: a backup that has caught up", old.host);
-    let bound = format!("index >= {index} within {} s", RETURN_MAX.as_secs());
+    let what = format!("{} {undone}: backup, caught up", old.host);
+    let bound = format!("{index} in {} s", RETURN_MAX.as_secs());
     match back {
         Ok(status) => {
             let reached = status.atm(&old.name).map(|atm| atm.applied_index);
@@ -227,15 +218,21 @@ fn comes_back(
     let name = active
         .and_then(|name| stage.cluster.atm_named(name))
         .map(|atm| atm.host.clone());
+    let stays = active == Some(&new.name) && now.epoch == then.epoch;
+    let why = if stays {
+        String::new()
+    } else {
+        stage.cluster.last_warning(&new.host)
+    };
     stage.row(
         "the active ATM stays active",
         format!(
-            "{}, epoch {}",
+            "{}, epoch {}{why}",
             name.as_deref().unwrap_or("nobody"),
             now.epoch
         ),
         format!("{}, epoch {}", new.host, then.epoch),
-        active == Some(&new.name) && now.epoch == then.epoch,
+        stays,
     );
     Ok(())
 }
@@ -246,7 +243,7 @@ fn unanswered(stage: &mut Stage<'_>, since: u64) -> Result<(), DemoError> {
         .events_since(since.saturating_sub(BEFORE_NS));
     let (longest, connection) = longest_unanswered(&events, since, realtime_ns());
     stage.row(
-        "longest time a connection got no answer",
+        "longest time one had no answer",
         format!("{longest:.0} ms (number {connection})"),
         format!("<= {UNANSWERED_MAX_MS} ms"),
         longest <= UNANSWERED_MAX_MS,
@@ -268,7 +265,6 @@ struct HandedOver {
 /// What keeps the act from going on.
 pub(super) fn failover(stage: &mut Stage<'_>) -> Result<(), DemoError> {
     let (old, before) = stage.cluster.await_whole()?;
-    let mark = stage.observer.count();
     let since = realtime_ns();
     let args = ["--output", "json", "failover"];
     let text = stage.cluster.atmctl(&old.host, &args)?;
@@ -277,7 +273,7 @@ pub(super) fn failover(stage: &mut Stage<'_>) -> Result<(), DemoError> {
         reason: error.to_string(),
     })?;
     let cause = format!("{}: atmctl failover", old.host);
-    let (new, heard, status) = takeover(stage, &cause, &old, &before, mark, since)?;
+    let (new, heard, status) = takeover(stage, &cause, &old, &before, since)?;
     stage.row(
         "atmctl names the successor",
         format!("{}, epoch {}, {} ms", said.to, said.epoch, said.elapsed_ms),

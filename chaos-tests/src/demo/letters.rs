@@ -67,7 +67,7 @@ pub(super) fn act(stage: &mut Stage<'_>) -> Result<(), DemoError> {
     for (protocol, servers, intact) in read {
         stage.row(
             format!("read back by {protocol}"),
-            format!("{intact} unchanged, from {}", servers.join(", ")),
+            format!("{intact} unchanged; from {}", servers.join(", ")),
             format!("{MAILS} unchanged"),
             intact == MAILS,
         );

@@ -8,7 +8,9 @@ use super::outcome::{Outcome, Row};
 use super::screen::Screen;
 use super::traffic::Traffic;
 use crate::lines::realtime_ns;
-use crate::observer::{Contradiction, Observer, Prober, Rules, TwoVoices, Verdict, overlaps};
+use crate::observer::{
+    Contradiction, Event, Observer, Prober, Rules, TwoVoices, Verdict, overlaps,
+};
 
 /// Between two questions who has the VIP: an ATM that speaks out of turn for longer is caught.
 const QUESTION_INTERVAL: Duration = Duration::from_millis(5);
@@ -18,7 +20,7 @@ pub(super) struct Stage<'a> {
     // In this order they end: traffic before the hosts that serve it.
     pub(super) traffic: Option<Traffic>,
     prober: Prober,
-    pub(super) observer: Observer,
+    observer: Observer,
     pub(super) cluster: Cluster,
     pub(super) outcome: Outcome,
     screen: &'a mut Screen,
@@ -27,6 +29,8 @@ pub(super) struct Stage<'a> {
     act_began: u64,
     /// Number of rows when it began.
     act_rows: usize,
+    /// Number of frames heard when it began.
+    act_frames: usize,
 }
 
 impl<'a> Stage<'a> {
@@ -59,6 +63,7 @@ impl<'a> Stage<'a> {
             act: String::new(),
             act_began: realtime_ns(),
             act_rows: 0,
+            act_frames: 0,
         })
     }
 
@@ -67,6 +72,7 @@ impl<'a> Stage<'a> {
         title.clone_into(&mut self.act);
         self.act_began = realtime_ns();
         self.act_rows = self.outcome.rows.len();
+        self.act_frames = self.observer.count();
         self.screen.step(title);
     }
 
@@ -132,6 +138,11 @@ impl<'a> Stage<'a> {
         self.traffic.as_ref().ok_or_else(none)
     }
 
+    /// What was heard since the act began.
+    pub(super) fn heard(&self) -> Vec<Event> {
+        self.observer.events_from(self.act_frames)
+    }
+
     /// Judges what was heard since the act began.
     pub(super) fn one_voice(&mut self) {
         let events = self.observer.events_from(0);
@@ -142,7 +153,7 @@ impl<'a> Stage<'a> {
             None => "1".to_owned(),
             Some(first) => format!("2 ({} times; {})", found.len(), self.describe(first)),
         };
-        self.row("ATMs that spoke for the VIP at one time", measured, "1", ok);
+        self.row("ATMs that spoke at one time", measured, "1", ok);
     }
 
     fn describe(&self, voices: &TwoVoices) -> String {
@@ -197,9 +208,9 @@ impl<'a> Stage<'a> {
         };
         outcome.rows.push(Row {
             act,
-            what: "ATMs that spoke for the VIP at one time".to_owned(),
+            what: "ATMs that spoke at one time".to_owned(),
             measured,
-            bound: "1, nothing missed".to_owned(),
+            bound: "1, none missed".to_owned(),
             ok: verdict == Verdict::OneVoice,
         });
         screen.done(verdict == Verdict::OneVoice, "judged; tearing down");

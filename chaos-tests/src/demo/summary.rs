@@ -9,8 +9,13 @@ use super::timeline;
 /// Every timeline and row of `outcome`, for people.
 pub(super) fn table(outcome: &Outcome) -> String {
     let mut text = String::new();
-    for takeover in &outcome.takeovers {
-        let _ = write!(text, "\n{}", timeline::draw(takeover));
+    // One is drawn whole; of the others the figures have to do, so that everything fits on a screen.
+    let mut takeovers = outcome.takeovers.iter();
+    if let Some(first) = takeovers.next() {
+        let _ = write!(text, "\n{}", timeline::draw(first));
+    }
+    for takeover in takeovers {
+        text.push_str(&timeline::figures(takeover));
     }
     text.push('\n');
     let width = |of: fn(&Row) -> &str, title: &str| {

@@ -23,6 +23,9 @@ pub struct Takeover {
 pub struct Milestone {
     /// What happened.
     pub name: &'static str,
+    /// The same in a word.
+    #[serde(skip)]
+    pub short: &'static str,
     /// Who says so: `wire` (the observer) or `atm` (the new active one).
     pub seen_by: &'static str,
     /// Milliseconds after the fault; negative: before it.
@@ -69,28 +72,46 @@ impl Heard {
         ms(self.last_old.unwrap_or(since), self.first_new)
     }
 
-    /// Every milestone that is known, in milliseconds after `since`.
-    pub(super) fn milestones(&self, tenure: &Tenure, since: u64) -> Vec<Milestone> {
-        let atm = |name, instant| (name, "atm", tenure.wall(instant));
+    /// Every milestone that is known, in milliseconds after `since`; without `tenure` only what was heard.
+    pub(super) fn milestones(&self, tenure: Option<&Tenure>, since: u64) -> Vec<Milestone> {
+        let atm = |name, short, instant: fn(&Tenure) -> u64| {
+            let at = tenure.and_then(|tenure| tenure.wall(instant(tenure)));
+            (name, short, "atm", at)
+        };
         let all = [
-            ("last packet through the old ATM", "wire", self.last_old),
-            atm("last message from the old leader", tenure.last_heard_at_ns),
-            atm("new leader elected", tenure.leader_at_ns),
-            atm("BeginEpoch committed and applied", tenure.begun_at_ns),
-            atm("table installed", tenure.table_at_ns),
-            atm("every older lease waited out", tenure.wait_until_ns),
-            atm("lease claimed", tenure.claimed_at_ns),
-            ("gratuitous ARP", "wire", Some(self.claim)),
+            (
+                "last packet through the old ATM",
+                "last packet",
+                "wire",
+                self.last_old,
+            ),
+            atm("last message from the old leader", "heard", |tenure| {
+                tenure.last_heard_at_ns
+            }),
+            atm("new leader elected", "elected", |tenure| {
+                tenure.leader_at_ns
+            }),
+            atm("BeginEpoch committed and applied", "begun", |tenure| {
+                tenure.begun_at_ns
+            }),
+            atm("table installed", "table", |tenure| tenure.table_at_ns),
+            atm("every older lease waited out", "waited out", |tenure| {
+                tenure.wait_until_ns
+            }),
+            atm("lease claimed", "claimed", |tenure| tenure.claimed_at_ns),
+            ("gratuitous ARP", "ARP", "wire", Some(self.claim)),
             (
                 "first packet through the new ATM",
+                "first packet",
                 "wire",
                 Some(self.first_new),
             ),
         ];
         all.into_iter()
-            .filter_map(|(name, seen_by, at)| {
+            .filter_map(|(name, short, seen_by, at)| {
                 Some(Milestone {
                     name,
+                    short,
                     seen_by,
                     at_ms: ms(since, at?),
                 })

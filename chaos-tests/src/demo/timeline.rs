@@ -39,6 +39,21 @@ pub(super) fn draw(takeover: &Takeover) -> String {
     text
 }
 
+/// `takeover` as one line of figures.
+pub(super) fn figures(takeover: &Takeover) -> String {
+    let Takeover {
+        cause,
+        from: _,
+        to,
+        milestones,
+    } = takeover;
+    let figures: Vec<_> = milestones
+        .iter()
+        .map(|milestone| format!("{} {:.0}", milestone.short, milestone.at_ms))
+        .collect();
+    format!("{cause}: {to} takes over; {}\n", figures.join(", "))
+}
+
 /// Where `at` of `0..=end` is among the columns of the bars.
 fn column(at: f64, end: f64) -> usize {
     if end <= 0.0 {
@@ -62,10 +77,11 @@ mod tests {
     fn phases_follow_each_other_on_one_scale() {
         let at = |name, at_ms| Milestone {
             name,
+            short: "x",
             seen_by: "wire",
             at_ms,
         };
-        let text = draw(&Takeover {
+        let takeover = Takeover {
             cause: "kill -9 atm1".to_owned(),
             from: "atm1".to_owned(),
             to: "atm2".to_owned(),
@@ -75,7 +91,8 @@ mod tests {
                 at("waited", 100.0),
                 at("first", 440.0),
             ],
-        });
+        };
+        let text = draw(&takeover);
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(
             lines[0],
@@ -92,6 +109,10 @@ mod tests {
             ]
         );
         assert!(lines[4].ends_with("440.0  wire"));
+        assert_eq!(
+            figures(&takeover),
+            "kill -9 atm1: atm2 takes over; x -1, x 220, x 100, x 440\n"
+        );
     }
 
     #[test]

@@ -107,7 +107,7 @@ pub(super) fn act(stage: &mut Stage<'_>) -> Result<(), DemoError> {
         .map(|(name, count)| format!("{name} {count}"))
         .collect();
     stage.row(
-        "connections open, numbered lines both ways",
+        "connections with numbered lines",
         format!("{} of {CONNECTIONS} ({})", report.opened, spread.join(", ")),
         format!("{CONNECTIONS}"),
         report.opened == CONNECTIONS,
@@ -116,12 +116,12 @@ pub(super) fn act(stage: &mut Stage<'_>) -> Result<(), DemoError> {
     let connect = probe(stage, &namespace)?;
     stage.outcome.connect = Some(connect);
     stage.row(
-        "time to connect, first packet held for the quorum",
+        "time to connect (first packet held)",
         format!(
-            "median {:.2} ms, p95 {:.2} ms (straight to a server {:.2} ms)",
+            "median {:.2} ms, p95 {:.2} (direct {:.2})",
             connect.median_ms, connect.p95_ms, connect.direct_median_ms
         ),
-        format!("median <= {CONNECT_MEDIAN_MAX_MS} ms"),
+        format!("<= {CONNECT_MEDIAN_MAX_MS} ms"),
         connect.median_ms <= CONNECT_MEDIAN_MAX_MS,
     );
     let history = stage.cluster.lab.host("client")?.dir().join("churn.jsonl");
@@ -181,15 +181,9 @@ pub(super) fn conversation(stage: &mut Stage<'_>) -> Result<(), DemoError> {
     }
     stage.row(
         "connections that live and answer",
-        format!("{answering} of {CONNECTIONS}"),
-        "all",
-        answering == CONNECTIONS,
-    );
-    stage.row(
-        "lines lost / repeated / out of order / wrong",
-        new.to_string(),
-        Faults::default().to_string(),
-        new == Faults::default(),
+        format!("{answering} of {CONNECTIONS}; {new}"),
+        "all; none",
+        answering == CONNECTIONS && new == Faults::default(),
     );
     Ok(())
 }
@@ -200,31 +194,27 @@ pub(super) fn end(stage: &mut Stage<'_>, traffic: Traffic) {
     let churn = traffic.churn.finish();
     let lines = traffic.lines.finish(FINISH_MAX);
     stage.row(
-        "connections ended in order, every line accounted for",
-        format!(
-            "{} of {CONNECTIONS}; {} lines sent, {} received",
-            lines.alive, lines.lines_sent, lines.lines_received
-        ),
-        "all",
-        lines.is_unbroken() && lines.unacknowledged == 0,
+        "connections ended in order",
+        format!("{} of {CONNECTIONS}; {}", lines.alive, Faults::of(&lines)),
+        "all; none",
+        lines.is_unbroken(),
     );
-    let faults = Faults::of(&lines);
     stage.row(
-        "lines lost / repeated / out of order / wrong",
-        faults.to_string(),
-        Faults::default().to_string(),
-        faults == Faults::default(),
+        "lines sent and acknowledged; received",
+        format!(
+            "{}, {}; {}",
+            lines.lines_sent, lines.lines_acknowledged, lines.lines_received
+        ),
+        "as many as sent",
+        lines.lines_acknowledged == lines.lines_sent && lines.unacknowledged == 0,
     );
     let broken = churn.talks_broken + churn.talks_unanswered;
     let failed = churn.refused + churn.unanswered;
     stage.row(
         "connections opened meanwhile that broke",
-        format!(
-            "{broken} of {} ({failed} could not be opened)",
-            churn.opened
-        ),
-        "0, and some opened",
-        broken == 0 && churn.opened > 0,
+        format!("{broken} of {}; {failed} could not be opened", churn.opened),
+        "0 of some; 0",
+        broken == 0 && failed == 0 && churn.opened > 0,
     );
     stage.outcome.lines = lines;
     stage.outcome.churn = churn;
@@ -245,7 +235,10 @@ impl std::fmt::Display for Faults {
             out_of_order,
             wrong,
         } = self;
-        write!(f, "{lost} / {repeated} / {out_of_order} / {wrong}")
+        write!(
+            f,
+            "lines {lost} lost, {repeated} twice, {out_of_order} disordered, {wrong} wrong"
+        )
     }
 }
 
@@ -310,7 +303,13 @@ mod tests {
             ..Report::default()
         };
         let (first, second) = (Faults::of(&report(1, 0)), Faults::of(&report(3, 4)));
-        assert_eq!(second.since(first).to_string(), "2 / 4 / 0 / 0");
-        assert_eq!(first.to_string(), "1 / 0 / 0 / 3");
+        assert_eq!(
+            second.since(first).to_string(),
+            "lines 2 lost, 4 twice, 0 disordered, 0 wrong"
+        );
+        assert_eq!(
+            first.to_string(),
+            "lines 1 lost, 0 twice, 0 disordered, 3 wrong"
+        );
     }
 }
