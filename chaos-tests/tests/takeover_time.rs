@@ -2,11 +2,6 @@
 //!
 //! The medians are requirements; everything else is printed.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a helper that cannot go on has failed its test"
-)]
-
 use std::time::{Duration, Instant};
 
 use chaos_tests::cluster::{Cluster, SETTLE_MAX, Trouble, unix_of_boottime};

@@ -1,10 +1,5 @@
 //! The tutorial's own values take over, and its own file runs.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a helper that cannot go on has failed its test"
-)]
-
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
