@@ -291,7 +291,7 @@ fn idle_tells_of_a_mail_that_came_through_another_server() {
 #[test]
 fn pythons_own_clients_are_served() {
     if Command::new("python3").arg("--version").output().is_err() {
-        println!("skipped: python3 is not installed");
+        let _ = writeln!(std::io::stderr(), "skipped: python3 is not installed");
         return;
     }
     let maildir = tempfile::tempdir().unwrap();
@@ -317,7 +317,7 @@ fn pythons_own_clients_are_served() {
 #[test]
 fn curl_is_served() {
     if Command::new("curl").arg("--version").output().is_err() {
-        println!("skipped: curl is not installed");
+        let _ = writeln!(std::io::stderr(), "skipped: curl is not installed");
         return;
     }
     let maildir = tempfile::tempdir().unwrap();

@@ -82,6 +82,9 @@ pub(crate) enum Command {
         #[arg(long, value_name = "NAME")]
         to: Option<String>,
     },
+    /// Steer single ATMs
+    #[command(subcommand)]
+    Atm(Atm),
     /// Check, show and apply configurations
     #[command(subcommand)]
     Config(Config),
@@ -110,6 +113,15 @@ pub(crate) struct Connections {
     /// At most so many, up to a million [default: as many as the ATM gives]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=CONNECTIONS_MAX))]
     pub(crate) limit: Option<u64>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Atm {
+    /// The ATM's data directory is lost: let it join with a new one
+    Forget {
+        /// The ATM, as AtmPool names it; it must be stopped
+        name: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -124,6 +124,14 @@ pub(crate) struct Failover {
     pub(crate) elapsed_ms: u64,
 }
 
+/// `atm forget`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Forgotten {
+    pub(crate) name: String,
+    /// Of the directory that is forgotten.
+    pub(crate) incarnation: Option<String>,
+}
+
 /// `config show`.
 #[derive(Debug, Serialize)]
 pub(crate) struct Configuration {
@@ -344,6 +352,15 @@ impl From<v1::FailoverReply> for Failover {
             to: reply.to,
             epoch: reply.epoch,
             elapsed_ms: reply.elapsed_ms,
+        }
+    }
+}
+
+impl From<v1::ForgetAtmReply> for Forgotten {
+    fn from(reply: v1::ForgetAtmReply) -> Self {
+        Self {
+            name: reply.name,
+            incarnation: Some(reply.incarnation).filter(|known| !known.is_empty()),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -555,12 +556,21 @@ async fn take_part(
     let timing = Timing::of(&prepared.file.config.atm_pool);
     let network = Network::new(me, member.group(), lease.clone());
     let raft = start_raft(me, timing, network, &prepared.store, &prepared.machine).await?;
+    let votes = Arc::new(AtomicBool::new(member.votes_from == 0));
+    if member.votes_from != 0 {
+        info!(
+            index = member.votes_from,
+            "no vote before this much of the log is applied"
+        );
+        raft.runtime_config().elect(false);
+    }
     myself.takes_part(&member, raft.clone(), prepared.machine.clone());
     peer_service.start(Consensus {
         me: me.0,
         group: member.group(),
         raft: raft.clone(),
         lease: lease.clone(),
+        votes: Arc::clone(&votes),
     });
     info!(
         node = me.0,
@@ -594,6 +604,7 @@ async fn take_part(
         timeline: Arc::clone(&timeline),
         hand_overs,
         replicator: Arc::clone(&replicator),
+        connections_max: prepared.file.config.atm_pool.num_connections as usize,
         timing,
     }));
     let tenures = Tenures {
@@ -629,6 +640,7 @@ async fn take_part(
         prepared.store,
         prepared.machine,
         prepared.data,
+        votes,
         stop.clone(),
     ));
     tasks.spawn({
@@ -748,12 +760,13 @@ async fn consensus_end(raft: &Raft) -> String {
     }
 }
 
-/// Snapshots when the log has grown, and the copy of the version in force.
+/// Snapshots when the log has grown, the copy of the version in force, and the vote of an ATM that has caught up.
 async fn keep_house(
     raft: Raft,
     store: LogStore,
     machine: Machine,
-    data: DataDir,
+    mut data: DataDir,
+    votes: Arc<AtomicBool>,
     stop: CancellationToken,
 ) {
     let mut glimpses = machine.watch();
@@ -769,7 +782,11 @@ async fn keep_house(
                 }
             }
         }
-        let number = glimpses.borrow_and_update().config;
+        let glimpse = glimpses.borrow_and_update().clone();
+        if !votes.load(Ordering::Acquire) {
+            gain_vote(&raft, &mut data, glimpse.applied, &votes);
+        }
+        let number = glimpse.config;
         if saved != Some(number) {
             let source = machine.read(|state| {
                 state
@@ -784,5 +801,24 @@ async fn keep_house(
             }
             saved = Some(number);
         }
+    }
+}
+
+/// An ATM that has applied what it must know before it votes may vote from now on.
+fn gain_vote(raft: &Raft, data: &mut DataDir, applied: u64, votes: &AtomicBool) {
+    let Some(member) = data
+        .member()
+        .cloned()
+        .filter(|member| member.votes_from <= applied)
+    else {
+        return;
+    };
+    match data.set_member(member.voting()) {
+        Ok(()) => {
+            votes.store(true, Ordering::Release);
+            raft.runtime_config().elect(true);
+            info!(applied, "caught up; this ATM votes");
+        }
+        Err(error) => warn!(%error, "this ATM does not vote yet"),
     }
 }

@@ -106,7 +106,7 @@ pub(crate) enum BootstrapError {
     /// The group remembers another directory.
     #[error(
         "{peer} says that the group knows this ATM by another data directory ({known}): this one has forgotten what that one \
-         promised; restore the directory, or give this ATM a new name in AtmPool"
+         promised; restore the directory, or let the group forget it (atmctl atm forget) and start again"
     )]
     Forgotten {
         /// Who says so.
@@ -239,7 +239,7 @@ impl Myself {
                             name: self.name.clone(),
                         });
                     }
-                    if let Some(member) = self.try_join(&reply, others).await {
+                    if let Some(member) = self.try_join(others).await {
                         return Ok(Beginning::Join(member));
                     }
                     missing.push(format!(
@@ -273,7 +273,7 @@ impl Myself {
                     .iter()
                     .filter(|name| position(name) < position(&self.name))
                     .count();
-                let member = Member::new(position(&self.name) as u64 + 1, &group);
+                let member = Member::new(position(&self.name) as u64 + 1, &group, 0);
                 let pause = STAND_IN * u32::try_from(rank).unwrap_or(u32::MAX);
                 return Ok(Beginning::Found(member, pause));
             }
@@ -290,14 +290,17 @@ impl Myself {
         }
     }
 
-    /// Asks everybody to let this ATM in; the one that leads will.
-    async fn try_join(&self, reply: &v1::HelloReply, others: &[Other]) -> Option<Member> {
+    /// Asks everybody to let this ATM in; the one that leads will. What it had applied by then is what this ATM must have
+    /// applied before it votes.
+    async fn try_join(&self, others: &[Other]) -> Option<Member> {
         let answers = join_all(others.iter().map(|other| other.hello(self, true))).await;
-        let joined = answers
-            .into_iter()
-            .flatten()
-            .any(|answer| answer.your_incarnation == self.incarnation);
-        joined.then(|| Member::new(reply.your_node, &reply.group))
+        let known = |answer: &v1::HelloReply| answer.your_incarnation == self.incarnation;
+        let answer = answers.into_iter().flatten().find(known)?;
+        Some(Member::new(
+            answer.your_node,
+            &answer.group,
+            answer.applied_index,
+        ))
     }
 
     /// Once the group has a leader, sees to it that the group knows this data directory.

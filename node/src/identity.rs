@@ -36,14 +36,27 @@ pub(crate) struct Member {
     pub(crate) node: u64,
     /// The group's identity, hexadecimal.
     group: String,
+    /// Gives no vote before it has applied this much of the log: a directory that joins a group which is already there may
+    /// stand in for one that was lost, and must first know everything that one helped to commit. 0: votes.
+    #[serde(default)]
+    pub(crate) votes_from: u64,
 }
 
 impl Member {
     /// Membership as `node` of the group of this identity.
-    pub(crate) fn new(node: u64, group: &[u8]) -> Self {
+    pub(crate) fn new(node: u64, group: &[u8], votes_from: u64) -> Self {
         Self {
             node,
             group: group.iter().map(|byte| format!("{byte:02x}")).collect(),
+            votes_from,
+        }
+    }
+
+    /// The same, with a vote.
+    pub(crate) fn voting(self) -> Self {
+        Self {
+            votes_from: 0,
+            ..self
         }
     }
 
@@ -83,7 +96,7 @@ pub(crate) enum DataDirError {
         name: String,
     },
     /// Not what we wrote.
-    #[error("data directory {} is damaged: {what}; restore it, or move it away and let this ATM join anew", path.display())]
+    #[error("data directory {} is damaged: {what}; restore it, or move it away, let the group forget it (atmctl atm forget) and start again", path.display())]
     Damaged {
         /// The directory.
         path: PathBuf,
@@ -237,7 +250,7 @@ mod tests {
                 DataDir::open(dir.path(), "atm1"),
                 Err(DataDirError::Busy(_))
             ));
-            data.set_member(Member::new(2, &[0xab, 0x01])).unwrap();
+            data.set_member(Member::new(2, &[0xab, 0x01], 0)).unwrap();
             fs::create_dir(data.log()).unwrap();
             data.incarnation().to_owned()
         };

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use dataplane::{Guard, Handle};
 use dataplane_core::{ForwardingTable, Interface, Real, VirtualService};
 use futures_util::future::BoxFuture;
-use model::conf::{Config, ForwardingMethod};
+use model::conf::{Config, ForwardingMethod, Protocol, Scheduler};
 use model::connections::ConnectionChange;
 use model::state::State;
 use tracing::{info, warn};
@@ -187,7 +187,38 @@ pub(crate) fn limitations(config: &Config) -> Vec<String> {
         .iter()
         .filter(|server| server.method == ForwardingMethod::Nat)
     {
-        found.push(format!("server {}: forwarding by nat is refused by this version; its connections are dropped and counted", server.name));
+        found.push(format!(
+            "server {}: forwarding by nat is not there yet; its packets are dropped and counted",
+            server.name
+        ));
+    }
+    for service in &config.services {
+        let mut lacks = |what: &str| found.push(format!("service {}: {what}", service.name));
+        if service.scheduler != Scheduler::Wrr {
+            lacks("only scheduler=wrr is there yet; new connections are refused and counted");
+        }
+        if service.protocol == Protocol::Udp {
+            lacks("UDP is not forwarded yet; its packets are dropped and counted");
+        }
+        if service.sticky {
+            lacks("sticky is not there yet; clients are shared out afresh with every connection");
+        }
+    }
+    for atm in config.atm_pool.atms.iter().filter(|atm| atm.witness) {
+        found.push(format!(
+            "ATM {}: witness has no effect yet; it may become active",
+            atm.host
+        ));
+    }
+    for address in config
+        .virtual_hosts
+        .iter()
+        .flat_map(|host| &host.addresses)
+        .filter(|address| address.is_ipv6())
+    {
+        found.push(format!(
+            "VIP {address}: IPv6 is not there yet; nobody answers for it"
+        ));
     }
     found
 }

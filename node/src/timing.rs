@@ -4,14 +4,24 @@ use std::time::Duration;
 
 use model::conf::AtmPool;
 
+/// Added to MaxLostHeartbeats x HeartBeatDelay before a backup stands for election: what a busy machine delays a heartbeat
+/// by anyway. With heartbeats of a second it does not show; with 50 ms it spares most elections nobody needs.
+const ALLOWANCE: Duration = Duration::from_millis(50);
+
+/// A disk that other programs write to takes 100 to 200 ms for a sync now and then. The others commit without this ATM's
+/// sync, so waiting costs nothing, and a hand-over does.
+const DISK_PATIENCE_MIN: Duration = Duration::from_millis(500);
+
 /// Intervals of one process. They are fixed at its start: a version that changes them takes effect when atmd is restarted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Timing {
     /// HeartBeatDelay.
     pub(crate) heartbeat: Duration,
-    /// An election begins no sooner after the last heartbeat: MaxLostHeartbeats of them.
-    pub(crate) election_min: Duration,
-    /// And no later.
+    /// An election begins no sooner than this after the last heartbeat: MaxLostHeartbeats of them and [`ALLOWANCE`].
+    pub(crate) detection: Duration,
+    /// openraft's `election_timeout_min`.
+    election_min: Duration,
+    /// openraft's `election_timeout_max`, and how long a voter refuses votes after an append.
     pub(crate) election_max: Duration,
     /// How long a lease lasts after each acknowledged round.
     pub(crate) lease: Duration,
@@ -20,21 +30,28 @@ pub(crate) struct Timing {
 impl Timing {
     /// The intervals of a configuration.
     pub(crate) fn of(pool: &AtmPool) -> Self {
-        let election_min = pool.heartbeat_delay * pool.max_lost_heartbeats;
+        let lost = pool.heartbeat_delay * pool.max_lost_heartbeats;
+        // openraft elects `election_max` plus a random time between `election_min` and `election_max` after the last
+        // append. So the two add up to the detection time, and their difference keeps two candidates apart.
+        let detection = lost + ALLOWANCE;
+        let election_min = (detection * 2 / 5).max(pool.heartbeat_delay + Duration::from_millis(5));
+        let election_max =
+            (detection - detection * 2 / 5).max(election_min + Duration::from_millis(10));
         Self {
             heartbeat: pool.heartbeat_delay,
+            detection,
             election_min,
-            // Half a heartbeat, and 20 ms at least, keeps two candidates apart; more would only lengthen every takeover.
-            election_max: election_min + (pool.heartbeat_delay / 2).max(Duration::from_millis(20)),
+            election_max,
             // A lease waited out, L x (1 + e)/(1 - e), ends before the first election can: 0.9 x 1.105 < 1. So a
             // takeover after a crash has nothing left to wait.
-            lease: election_min * 9 / 10,
+            lease: lost * 9 / 10,
         }
     }
 
-    /// A sync that takes longer than this gives up the lease: half an election, so that the hand-over comes before one.
+    /// A sync that takes longer than this gives up the lease: half the detection time, so that an orderly hand-over comes
+    /// before an election, but no less than [`DISK_PATIENCE_MIN`].
     pub(crate) fn disk_patience(&self) -> Duration {
-        self.election_min / 2
+        (self.detection / 2).max(DISK_PATIENCE_MIN)
     }
 
     /// What openraft is told.
@@ -86,7 +103,11 @@ mod tests {
                     .unwrap_or_else(|| panic!("{:?}", checked.diagnostics))
                     .atm_pool,
             );
-            assert!(wait_out(timing.lease) < timing.election_min, "{timing:?}");
+            assert!(wait_out(timing.lease) < timing.detection, "{timing:?}");
+            assert!(
+                timing.election_min + timing.election_max >= timing.detection,
+                "{timing:?}"
+            );
             assert!(timing.raft_config().validate().is_ok(), "{timing:?}");
         }
     }

@@ -16,6 +16,7 @@ mod lab;
 #[path = "server_role/tunnel.rs"]
 mod tunnel;
 
+use std::io::Write as _;
 use std::net::Ipv4Addr;
 
 use node::server_role::{Method, Plan, ServerRole, ServerRoleError, Unpacking, clean_up, start};
@@ -37,7 +38,10 @@ async fn start_or_skip(plan: Plan) -> Option<ServerRole> {
     match start(plan).await {
         Ok(role) => Some(role),
         Err(ServerRoleError::NoTun { source }) => {
-            println!("skipped: no ipip in this kernel and no TUN ({source})");
+            let _ = writeln!(
+                std::io::stderr(),
+                "skipped: no ipip in this kernel and no TUN ({source})"
+            );
             None
         }
         Err(error) => panic!("{error}"),

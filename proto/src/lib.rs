@@ -1,5 +1,5 @@
 //! Contracts between processes, generated from `atm/*.proto`. Nothing is written by hand here; conversions to and
-//! from the model live in `node/src/api/convert.rs` and `node/src/raft/codec.rs`.
+//! from the node's types live in `node/src/api` and `node/src/raft/codec.rs`.
 
 /// Version 1 of every contract.
 pub mod v1 {

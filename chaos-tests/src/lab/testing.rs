@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::process::Stdio;
 use std::thread;
 
@@ -23,7 +24,7 @@ pub fn ready() -> bool {
             false
         }
         Err(reason) => {
-            println!("skipped: no namespaces: {reason}");
+            let _ = writeln!(std::io::stderr(), "skipped: no namespaces: {reason}");
             false
         }
     }
@@ -33,7 +34,10 @@ fn run_inside() {
     // libtest names the thread of a test after it; with --test-threads=1 it is the main thread and the name is lost.
     let current = thread::current();
     let Some(name) = current.name().filter(|n| *n != "main") else {
-        println!("skipped: without root the tests need more than one test thread");
+        let _ = writeln!(
+            std::io::stderr(),
+            "skipped: without root the tests need more than one test thread"
+        );
         return;
     };
     println!(

@@ -1,5 +1,6 @@
 //! The commands: each asks, and shows the answer as a table or as JSON.
 
+mod atm;
 mod config;
 mod connections;
 mod counters;
@@ -25,6 +26,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
         Command::Status => status::run(global).await,
         Command::Connections(filter) => connections::run(global, filter).await,
         Command::Failover { to } => failover::run(global, to.as_deref()).await,
+        Command::Atm(command) => atm::run(global, command).await,
         Command::Config(command) => config::run(global, command).await,
         Command::Counters => counters::run(global).await,
         Command::Version => local::version(global),

@@ -26,6 +26,7 @@ pub(crate) struct Script {
     /// The list of connections never ends.
     pub(crate) endless: bool,
     pub(crate) failover: v1::FailoverReply,
+    pub(crate) forgotten: v1::ForgetAtmReply,
     pub(crate) shown: v1::ShowConfigReply,
     pub(crate) applied: v1::ApplyConfigReply,
     pub(crate) counters: v1::CountersReply,
@@ -46,6 +47,7 @@ pub(crate) enum Asked {
     Status,
     Connections(v1::ListConnectionsRequest),
     Failover(v1::FailoverRequest),
+    Forget(v1::ForgetAtmRequest),
     Show(v1::ShowConfigRequest),
     Apply(v1::ApplyConfigRequest),
     Counters,
@@ -192,6 +194,14 @@ impl Admin for Service {
         request: Request<v1::ApplyConfigRequest>,
     ) -> Result<Response<v1::ApplyConfigReply>, Status> {
         self.answer(request, Asked::Apply, &self.script.applied)
+            .await
+    }
+
+    async fn forget_atm(
+        &self,
+        request: Request<v1::ForgetAtmRequest>,
+    ) -> Result<Response<v1::ForgetAtmReply>, Status> {
+        self.answer(request, Asked::Forget, &self.script.forgotten)
             .await
     }
 

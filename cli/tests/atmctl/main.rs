@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod apply;
+mod atm;
 #[cfg(test)]
 mod config;
 #[cfg(test)]

@@ -75,6 +75,11 @@ pub enum Control {
         /// Whether it takes new connections.
         healthy: bool,
     },
+    /// The member's data directory is lost: the next one that comes by its name is its new one.
+    Forget {
+        /// The member.
+        node: NodeId,
+    },
 }
 
 /// What became of a command.
@@ -95,6 +100,8 @@ pub enum Response {
     EpochEnded,
     /// The member's data directory is known.
     Registered,
+    /// The member's data directory, if one was known, is forgotten.
+    Forgotten(Option<String>),
     /// The verdict is in force; `true`: it is another than before.
     Health(bool),
     /// The batch was applied, but for these.
@@ -150,6 +157,9 @@ pub enum Refusal {
         "the AtmPool differs from the group's ({0}); ATMs are added to and removed from a running group one at a time, which this version cannot do"
     )]
     OtherMembers(String),
+    /// The active ATM cannot have lost its data directory.
+    #[error("{0} is active; its data directory is in use")]
+    Active(String),
     /// All numbers of servers or virtual services are taken by live connections.
     #[error("no number is free for another {0}")]
     NoNumber(&'static str),

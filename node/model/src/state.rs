@@ -135,6 +135,7 @@ impl State {
             Command::Control(Control::Register { node, incarnation }) => {
                 self.register(node, incarnation)
             }
+            Command::Control(Control::Forget { node }) => self.forget(node),
             Command::Control(Control::Health {
                 server,
                 service,
@@ -371,6 +372,15 @@ impl State {
                 self.incarnations.insert(node, incarnation);
                 Ok(Response::Registered)
             }
+        }
+    }
+
+    fn forget(&mut self, node: NodeId) -> Result<Response, Refusal> {
+        match &self.tenure {
+            Some(tenure) if tenure.node == node && !tenure.ended => {
+                Err(Refusal::Active(tenure.name.clone()))
+            }
+            _ => Ok(Response::Forgotten(self.incarnations.remove(&node))),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Between the model's types and those of `proto/atm/admin.proto`. The only file that sees both.
+//! The model's types as those of `proto/atm/admin.proto`: every conversion of a value stands here.
 
 use model::conf::{Config, Diagnostic, Protocol, Replication, Scheduler, Severity};
 use model::connections::ConnectionKey;

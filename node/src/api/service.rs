@@ -8,7 +8,8 @@ use dataplane_core::{Event, Verdict};
 use futures_util::{Stream, StreamExt, stream};
 use model::command::{Command, Control, Refusal, Response as Outcome};
 use model::conf::FILE_BYTES_MAX;
-use model::ids::ConfigNumber;
+use model::ids::{ConfigNumber, NodeId};
+use openraft::async_runtime::WatchReceiver;
 use proto::v1;
 use proto::v1::admin_server::Admin;
 use tokio::sync::{mpsc, oneshot};
@@ -30,6 +31,9 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A change is committed, or a hand-over done, within this.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a bug would make: commands and their answers belong together.
+const OTHER_ANSWER: &str = "the state machine gave another command's answer";
 
 /// Connections per message of a listing.
 const PAGE: usize = 1000;
@@ -54,6 +58,8 @@ pub(crate) struct Cluster {
     pub(crate) hand_overs: mpsc::Sender<HandOver>,
     /// Of the replicator.
     pub(crate) replicator: Arc<ReplicatorCounters>,
+    /// Connections this process has room for.
+    pub(crate) connections_max: usize,
     /// The intervals this process runs with.
     pub(crate) timing: Timing,
 }
@@ -251,6 +257,29 @@ impl Admin for AdminService {
         }
     }
 
+    async fn forget_atm(
+        &self,
+        request: Request<v1::ForgetAtmRequest>,
+    ) -> Result<Response<v1::ForgetAtmReply>, Status> {
+        let cluster = self.cluster()?;
+        match relay::leadership(&cluster.raft) {
+            Leadership::Other(leader) if !relay::is_relayed(&request) => {
+                leader
+                    .relay(
+                        request.into_inner(),
+                        CHANGE_TIMEOUT,
+                        |mut client, request| async move { client.forget_atm(request).await },
+                    )
+                    .await
+            }
+            Leadership::Nobody => Err(relay::nobody()),
+            Leadership::Other(_) | Leadership::Mine => cluster
+                .forget_atm(request.into_inner())
+                .await
+                .map(Response::new),
+        }
+    }
+
     async fn counters(
         &self,
         _request: Request<v1::CountersRequest>,
@@ -324,6 +353,14 @@ impl Cluster {
             let message = "HeartBeatDelay or MaxLostHeartbeats changes: each atmd keeps its intervals until it is restarted";
             problems.push(convert::warning("timing-after-restart", message.into()));
         }
+        if file.config.atm_pool.num_connections as usize > self.connections_max {
+            let message =
+                "NumConnections grows: each atmd makes room for more when it is restarted";
+            problems.push(convert::warning(
+                "num-connections-after-restart",
+                message.into(),
+            ));
+        }
         problems.extend(
             packets::limitations(&file.config)
                 .into_iter()
@@ -378,10 +415,63 @@ impl Cluster {
             | Outcome::EpochBegun { .. }
             | Outcome::EpochEnded
             | Outcome::Registered
+            | Outcome::Forgotten(_)
             | Outcome::Health(_)
-            | Outcome::Connections { .. } => Err(Status::internal(
-                "the state machine gave another command's answer",
-            )),
+            | Outcome::Connections { .. } => Err(Status::internal(OTHER_ANSWER)),
+        }
+    }
+
+    async fn forget_atm(
+        &self,
+        request: v1::ForgetAtmRequest,
+    ) -> Result<v1::ForgetAtmReply, Status> {
+        let name = request.name;
+        let node = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let named = metrics
+                .membership_config
+                .nodes()
+                .find(|(_, atm)| atm.name == name);
+            named.map(|(node, _)| *node)
+        };
+        let Some(node) = node else {
+            return Err(Status::not_found(format!(
+                "no ATM named {name} in the group"
+            )));
+        };
+        // One that answers has its directory: forgetting it would let a second one beside it vote in its name.
+        for other in self.others.iter().filter(|other| other.name == name) {
+            if other
+                .hello(&self.myself, false)
+                .await
+                .is_ok_and(|hello| hello.node != 0)
+            {
+                return Err(Status::failed_precondition(format!(
+                    "{name} takes part with its data directory; stop it first"
+                )));
+            }
+        }
+        let command = Command::Control(Control::Forget { node: NodeId(node) });
+        let write = self.raft.client_write(StoredCommand::from(&command));
+        let written = tokio::time::timeout(CHANGE_TIMEOUT, write).await;
+        let written = written.map_err(|_| Status::unavailable("no quorum committed it in time"))?;
+        match written
+            .map_err(|error| Status::unavailable(error.to_string()))?
+            .data
+        {
+            Outcome::Forgotten(incarnation) => Ok(v1::ForgetAtmReply {
+                name,
+                incarnation: incarnation.unwrap_or_default(),
+            }),
+            Outcome::Refused(refusal) => Err(Status::failed_precondition(refusal.to_string())),
+            Outcome::None
+            | Outcome::Applied(_)
+            | Outcome::EpochBegun { .. }
+            | Outcome::EpochEnded
+            | Outcome::Registered
+            | Outcome::Health(_)
+            | Outcome::Connections { .. } => Err(Status::internal(OTHER_ANSWER)),
         }
     }
 

@@ -39,7 +39,7 @@ const KEY_PURGED: &str = "purged";
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
     /// The database itself.
-    #[error("the log in {} cannot be opened; if its files are damaged, move the directory away and let this ATM join anew", path.display())]
+    #[error("the log in {} cannot be opened; if its files are damaged, move the data directory away, let the group forget it (atmctl atm forget) and start again", path.display())]
     Open {
         /// Directory of the database.
         path: PathBuf,
@@ -48,7 +48,7 @@ pub(crate) enum StoreError {
         source: fjall::Error,
     },
     /// A record in it.
-    #[error("the log in {} is damaged: {what}; move the directory away and let this ATM join anew", path.display())]
+    #[error("the log in {} is damaged: {what}; move the data directory away, let the group forget it (atmctl atm forget) and start again", path.display())]
     Damaged {
         /// Directory of the database.
         path: PathBuf,

@@ -1,6 +1,7 @@
-//! Consensus: the one place that knows openraft.
+//! Consensus: log, state machine, network and service of openraft, whose API moves between releases.
 //!
-//! Invariant: nothing outside this module names a type of openraft; its API moves between releases.
+//! Invariant: its storage and network traits, entries and votes are named here only. Outside, `timing` makes its
+//! configuration, and tenure, bootstrap, API and app read its metrics and propose commands.
 
 pub(crate) mod codec;
 mod log_store;

@@ -4,6 +4,7 @@
 //! older terms are fenced. Both are half of the lease's argument (ADR-0001).
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use futures_util::{Stream, StreamExt};
@@ -38,6 +39,21 @@ pub(crate) struct Consensus {
     pub(crate) raft: Raft,
     /// The lease.
     pub(crate) lease: LeaseKeeper,
+    /// Whether this ATM may vote; see [`Member::votes_from`](crate::identity::Member).
+    pub(crate) votes: Arc<AtomicBool>,
+}
+
+impl Consensus {
+    /// A member that has not caught up with what its lost directory knew gives no vote and takes no leadership.
+    fn may_vote(&self) -> Result<(), Status> {
+        if self.votes.load(Ordering::Acquire) {
+            Ok(())
+        } else {
+            Err(Status::unavailable(
+                "this ATM has just joined and is catching up; it does not vote yet",
+            ))
+        }
+    }
 }
 
 impl PeerService {
@@ -130,6 +146,7 @@ impl Peer for PeerService {
     ) -> Result<Response<v1::VoteReply>, Status> {
         let request = request.into_inner();
         let consensus = self.consensus(&request.group, request.target)?;
+        consensus.may_vote()?;
         let request = codec::vote_request_from(request).map_err(|error| malformed(&error))?;
         let wanted = request.vote;
         let response = consensus
@@ -152,6 +169,7 @@ impl Peer for PeerService {
     ) -> Result<Response<v1::VoteReply>, Status> {
         let request = request.into_inner();
         let consensus = self.consensus(&request.group, request.target)?;
+        consensus.may_vote()?;
         let request = codec::vote_request_from(request).map_err(|error| malformed(&error))?;
         let response = consensus
             .raft
@@ -221,6 +239,7 @@ impl Peer for PeerService {
     ) -> Result<Response<v1::TransferLeaderReply>, Status> {
         let request = request.into_inner();
         let consensus = self.consensus(&request.group, request.target)?;
+        consensus.may_vote()?;
         let request = codec::transfer_from(request).map_err(|error| malformed(&error))?;
         let answer = consensus.raft.handle_transfer_leader(request).await;
         let refusal = match answer {

@@ -31,7 +31,7 @@ pub(crate) enum SnapshotError {
         source: io::Error,
     },
     /// Its content.
-    #[error("snapshot {} is damaged ({what}); move the data directory away and let this ATM join anew", path.display())]
+    #[error("snapshot {} is damaged ({what}); move the data directory away, let the group forget it (atmctl atm forget) and start again", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,

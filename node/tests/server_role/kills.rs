@@ -1,5 +1,6 @@
 //! A process in the server role that is killed, and what the next start makes of it.
 
+use std::io::Write as _;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -29,7 +30,10 @@ fn without_tun_the_start_fails_half_way_and_leaves_nothing() {
     let mut child = role_in_a_child(child, &lab);
     let said = child.first_line();
     if said == "ready" {
-        println!("skipped: this kernel has ipip and needs no TUN");
+        let _ = writeln!(
+            std::io::stderr(),
+            "skipped: this kernel has ipip and needs no TUN"
+        );
         return;
     }
     assert!(
@@ -45,7 +49,7 @@ fn after_a_kill_the_host_is_put_back_by_the_next_start() {
     let before = lab.snapshot();
     let mut child = role_in_a_child(in_the_server(&lab), &lab);
     if child.first_line() != "ready" {
-        println!("skipped: no tunnel here");
+        let _ = writeln!(std::io::stderr(), "skipped: no tunnel here");
         return;
     }
     child.kill();
@@ -78,7 +82,7 @@ fn a_kill_at_any_moment_of_the_start_is_put_back() {
     child.wait_for_begin();
     let begun = Instant::now();
     if child.next_line() != "ready" {
-        println!("skipped: no tunnel here");
+        let _ = writeln!(std::io::stderr(), "skipped: no tunnel here");
         return;
     }
     let whole = begun.elapsed();
@@ -164,7 +168,7 @@ impl Drop for Killable {
 #[ignore = "the process that the other tests start in a namespace and kill"]
 fn plays_the_role() {
     let Some(state_dir) = std::env::var_os(STATE) else {
-        println!("skipped: not started by a test");
+        let _ = writeln!(std::io::stderr(), "skipped: not started by a test");
         return;
     };
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -44,7 +44,10 @@ impl Lab {
              link add out0 netns {client} type veth peer name out1 netns {hole}\n"
         );
         if let Err(why) = ip(&["-batch", "-"], &batch) {
-            println!("skipped: no network namespaces here: {why}");
+            let _ = writeln!(
+                std::io::stderr(),
+                "skipped: no network namespaces here: {why}"
+            );
             return None;
         }
         let on = |host: &str, commands: &str| {

@@ -30,7 +30,10 @@ fn a_client_reaches_the_vip_through_the_tunnel_and_the_answer_comes_directly() {
                 return;
             };
             if role.unpacking() == Unpacking::Kernel && checksums == Checksums::Unfinished {
-                println!("skipped: the kernel's ipip wants finished checksums");
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "skipped: the kernel's ipip wants finished checksums"
+                );
                 return role.stop().await.unwrap();
             }
             let listener = TcpListener::bind((VIP, 8080)).unwrap();
@@ -88,7 +91,10 @@ fn packets_that_do_not_belong_are_counted_by_name_and_not_delivered() {
             return;
         };
         if role.unpacking() == Unpacking::Kernel {
-            println!("skipped: the kernel unpacks, and nftables counts");
+            let _ = writeln!(
+                std::io::stderr(),
+                "skipped: the kernel unpacks, and nftables counts"
+            );
             return role.stop().await.unwrap();
         }
         let to_the_server = [
