@@ -466,7 +466,7 @@ fn a_known_member_that_lost_its_data_directory_is_refused() {
         &[
             "another data directory",
             "restore the directory",
-            "new name",
+            "atmctl atm forget",
         ],
     );
     let after = cluster.status(&active).unwrap();
