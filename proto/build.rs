@@ -4,7 +4,10 @@ use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=atm");
-    let files = protox::compile(["atm/types.proto", "atm/raft.proto", "atm/admin.proto"], ["."])?;
+    let files = protox::compile(
+        ["atm/types.proto", "atm/raft.proto", "atm/admin.proto"],
+        ["."],
+    )?;
     tonic_prost_build::configure()
         .bytes(".")
         .compile_fds(files)?;

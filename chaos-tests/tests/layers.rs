@@ -155,7 +155,7 @@ fn metadata() -> Metadata {
         .manifest_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
         .other_options(["--filter-platform".to_owned(), platform])
         .exec()
-        .unwrap()
+        .expect("cargo metadata reads this workspace")
 }
 
 fn normal(package: &Package) -> impl Iterator<Item = &str> {
