@@ -646,15 +646,15 @@ async fn take_part(
     tasks.spawn({
         let (raft, myself, stop) = (raft.clone(), Arc::clone(&myself), stop.clone());
         async move {
-            let register = async {
+            let found = async {
                 if let Beginning::Found(_, pause) = beginning {
                     bootstrap::found(&raft, members, pause).await;
                 }
-                myself.register(&others).await;
             };
+            let register = async { tokio::join!(found, myself.register(&others)) };
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = register => {}
+                ((), ()) = register => {}
             }
         }
     });

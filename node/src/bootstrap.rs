@@ -17,7 +17,7 @@ use proto::v1::peer_client::PeerClient;
 use sha2::{Digest, Sha256};
 use tonic::Status;
 use tonic::transport::Channel;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::channels;
 use crate::identity::Member;
@@ -89,6 +89,7 @@ impl Other {
             digest: Bytes::copy_from_slice(&myself.digest),
             incarnation: myself.incarnation.clone(),
             join,
+            empty: join && myself.taking_part.get().is_none(),
         };
         let mut client = self.client.clone();
         match tokio::time::timeout(HELLO_TIMEOUT, client.hello(request)).await {
@@ -379,6 +380,16 @@ impl TakingPart {
         }
     }
 
+    /// Tells openraft, which takes a follower's shrunken log for a bug and stops the leader, that this one begins anew.
+    async fn expect_empty_log(&self, node: NodeId) {
+        if node.0 == self.node {
+            return;
+        }
+        if let Ok(Err(error)) = self.raft.trigger().allow_next_revert(&node.0, true).await {
+            debug!(node = node.0, %error, "no replication to begin anew");
+        }
+    }
+
     fn member_named(&self, name: &str) -> Option<u64> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
@@ -416,10 +427,12 @@ impl Introduction for Myself {
                 .unwrap_or(0);
             reply.your_node = part.member_named(&request.name).unwrap_or(0);
             if request.join && reply.your_node != 0 {
+                let node = NodeId(reply.your_node);
                 // A refusal shows in the answer below: the group keeps what it knew.
-                let _ = part
-                    .register(NodeId(reply.your_node), &request.incarnation)
-                    .await;
+                let registered = part.register(node, &request.incarnation).await;
+                if request.empty && registered.is_ok() {
+                    part.expect_empty_log(node).await;
+                }
             }
             (
                 reply.applied_index,
