@@ -4,12 +4,15 @@
 
 mod api;
 mod app;
+mod atm_role;
 mod bootstrap;
 mod channels;
 mod clock;
 mod cluster_file;
+mod failure;
 mod health;
 mod host;
+mod housekeeping;
 mod identity;
 mod lease;
 mod packets;
@@ -17,10 +20,12 @@ mod raft;
 mod replicator;
 pub mod server_role;
 mod settings;
+mod taking_part;
 mod telemetry;
 mod tenure;
 mod timing;
 
-pub use app::{App, Failure};
+pub use app::App;
+pub use failure::Failure;
 pub use settings::{DEFAULT_PATH, Settings, SettingsError};
 pub use telemetry::init as init_telemetry;

@@ -1,8 +1,12 @@
 //! The Admin service: what operators and programs ask of the cluster, at any ATM.
 
+mod change;
+mod cluster;
 mod convert;
+mod counters;
 mod relay;
 mod service;
 mod status;
 
-pub(crate) use service::{AdminService, Cluster};
+pub(crate) use cluster::Cluster;
+pub(crate) use service::AdminService;

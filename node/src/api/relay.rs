@@ -12,6 +12,15 @@ use tonic::{Request, Response, Status};
 use crate::channels;
 use crate::raft::Raft;
 
+/// The leader answers questions within this.
+pub(super) const ASK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A change is committed, or a hand-over done, within this.
+pub(super) const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Another ATM's Admin service.
+pub(super) type Client = AdminClient<Channel>;
+
 /// Marks a relayed request: it is answered where it arrives, never passed on again.
 const RELAYED: &str = "atm-relayed";
 
@@ -24,7 +33,7 @@ pub(super) fn is_relayed<T>(request: &Request<T>) -> bool {
 pub(super) struct Leader {
     /// Its name.
     pub(super) name: String,
-    client: AdminClient<Channel>,
+    client: Client,
 }
 
 /// Who leads, as this ATM sees it.
@@ -57,13 +66,37 @@ pub(super) fn leadership(raft: &Raft) -> Leadership {
     leader.map_or(Leadership::Nobody, Leadership::Other)
 }
 
+/// Answers a change `here` when this ATM leads, or when it was passed on already; else has the leader answer it.
+pub(super) async fn at_leader<M, R, There, Here>(
+    raft: &Raft,
+    request: Request<M>,
+    there: impl FnOnce(Client, Request<M>) -> There,
+    here: impl FnOnce(M) -> Here,
+) -> Result<Response<R>, Status>
+where
+    There: Future<Output = Result<Response<R>, Status>>,
+    Here: Future<Output = Result<R, Status>>,
+{
+    match leadership(raft) {
+        Leadership::Other(leader) if !is_relayed(&request) => {
+            leader
+                .relay(request.into_inner(), CHANGE_TIMEOUT, there)
+                .await
+        }
+        Leadership::Nobody => Err(nobody()),
+        Leadership::Other(_) | Leadership::Mine => {
+            here(request.into_inner()).await.map(Response::new)
+        }
+    }
+}
+
 impl Leader {
     /// Passes a message on with a deadline.
     pub(super) async fn relay<M, R, F>(
         self,
         message: M,
         deadline: Duration,
-        call: impl FnOnce(AdminClient<Channel>, Request<M>) -> F,
+        call: impl FnOnce(Client, Request<M>) -> F,
     ) -> Result<Response<R>, Status>
     where
         F: Future<Output = Result<Response<R>, Status>>,
@@ -84,6 +117,6 @@ impl Leader {
 }
 
 /// The refusal when there is nobody to ask.
-pub(super) fn nobody() -> Status {
+fn nobody() -> Status {
     Status::unavailable("the ATMs have no leader: fewer than a majority of them reach one another")
 }

@@ -7,8 +7,8 @@ use futures_util::future::join_all;
 use openraft::async_runtime::WatchReceiver;
 use proto::v1;
 
+use super::cluster::Cluster;
 use super::convert;
-use super::service::Cluster;
 use crate::clock;
 
 impl Cluster {

@@ -1,0 +1,77 @@
+//! The counters of this ATM by name: verdicts and events of the core, of the engine, of the replicator.
+
+use dataplane_core::{Event, Verdict};
+use proto::v1;
+use tonic::Status;
+
+use super::cluster::Cluster;
+
+impl Cluster {
+    pub(super) async fn counters(&self) -> Result<Vec<v1::Counter>, Status> {
+        let engine = self.packets.engine();
+        let snapshot = engine
+            .snapshot()
+            .await
+            .map_err(|error| Status::unavailable(error.to_string()))?;
+        let counter = |name: String, value: u64| v1::Counter { name, value };
+        let verdicts = &snapshot.verdicts;
+        let mut counters: Vec<v1::Counter> = Verdict::ALL
+            .iter()
+            .map(|verdict| counter(verdict.name().into(), verdicts.verdict(*verdict)))
+            .collect();
+        for verdict in Verdict::ALL {
+            if let Verdict::Drop(reason) = verdict
+                && verdicts.held_dropped(reason) != 0
+            {
+                counters.push(counter(
+                    format!("held-{}", verdict.name()),
+                    verdicts.held_dropped(reason),
+                ));
+            }
+        }
+        counters.extend(
+            Event::ALL
+                .iter()
+                .map(|event| counter(event.name().into(), verdicts.event(*event))),
+        );
+        counters.push(counter(
+            "receive-kernel-dropped".into(),
+            snapshot.receive.kernel_dropped,
+        ));
+        counters.push(counter(
+            "receive-truncated".into(),
+            snapshot.receive.truncated,
+        ));
+        counters.push(counter(
+            "receive-other-vlan".into(),
+            snapshot.receive.other_vlan,
+        ));
+        for count in dataplane::Count::ALL {
+            counters.push(counter(
+                format!("send-{}", count.name()),
+                engine.stats().count(count),
+            ));
+        }
+        let replicator = &self.replicator;
+        let read =
+            |value: &std::sync::atomic::AtomicU64| value.load(std::sync::atomic::Ordering::Relaxed);
+        counters.push(counter(
+            "replicator-entries".into(),
+            read(&replicator.entries),
+        ));
+        counters.push(counter(
+            "replicator-committed".into(),
+            read(&replicator.committed),
+        ));
+        counters.push(counter(
+            "replicator-refused".into(),
+            read(&replicator.refused),
+        ));
+        counters.push(counter(
+            "engine-connections".into(),
+            snapshot.connections as u64,
+        ));
+        counters.push(counter("engine-pending".into(), snapshot.pending as u64));
+        Ok(counters)
+    }
+}
