@@ -8,8 +8,10 @@ pub mod connections;
 pub mod ids;
 pub mod invariants;
 pub mod lease;
+mod numbering;
 pub mod snapshot;
 pub mod state;
 mod time;
+mod version;
 
 pub use time::Instant;

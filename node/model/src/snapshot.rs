@@ -11,9 +11,8 @@ use sha2::{Digest, Sha256};
 use crate::connections::{BadRecord, CHANGE_LEN, ConnectionChange, ConnectionTable};
 use crate::ids::{ConfigNumber, NodeId, ServerId, VirtualServiceId};
 use crate::invariants::Violation;
-use crate::state::{
-    ConfigVersion, Current, ServerEntry, ServiceEntry, State, Tenure, check_version,
-};
+use crate::state::{ConfigVersion, Current, ServerEntry, ServiceEntry, State, Tenure};
+use crate::version::check_version;
 
 const FORMAT: u8 = 1;
 
