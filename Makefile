@@ -23,8 +23,8 @@ bench: tools
 # The promises under faults in namespaces, and ten times the usual runs of the lease simulation.
 chaos: tools
 	cargo build --workspace --bins
-	LEASE_RUNS=150000 cargo test -p model --test lease_simulation
-	cargo test -p chaos-tests --test 'promise_*' --test 'takeover_*'
+	LEASE_RUNS=150000 cargo test --workspace --test lease_simulation
+	cargo test --workspace --test 'promise_*' --test 'takeover_*'
 
 # What Debian 12 with Rust, gcc and make may lack: the lab's and the daemon's ip and nft.
 tools:
