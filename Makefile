@@ -18,7 +18,7 @@ lint:
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
 bench: tools
-	cargo bench -p dataplane
+	cargo bench -p dataplane --bench forward
 
 # The promises under faults in namespaces, and ten times the usual runs of the lease simulation.
 chaos: tools
