@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use crate::clock;
+use crate::offload::EgressGate;
 use crate::outlet::Outlet;
 use crate::port::{self, Found, PortKind, ReceiveCounters, Receiver};
 use crate::stats::{Count, Stats};
@@ -91,6 +92,7 @@ pub(crate) struct Opener {
     pub(crate) address: Option<Ipv4Addr>,
     pub(crate) kind: PortKind,
     pub(crate) expected: Interface,
+    gate: Option<Arc<EgressGate>>,
     wait: Duration,
     next: Instant,
     /// Counters of the ports that were closed.
@@ -271,7 +273,7 @@ impl Engine {
         if let Some(mut receiver) = self.receiver.take() {
             self.opener.before = self.opener.before.plus(receiver.counters());
         }
-        self.outlet.sender = None;
+        self.outlet.use_sender(None);
         self.opener.back_off(now);
     }
 
@@ -281,7 +283,7 @@ impl Engine {
                 info!(interface = %self.opener.name, port = %self.opener.kind, "packet port open again");
                 self.stats.add(Count::PortReopened, 1);
                 self.receiver = Some(receiver);
-                self.outlet.sender = Some(sender);
+                self.outlet.use_sender(Some(sender));
                 Ok(())
             }
             Err(Reopen::Later) => {
@@ -309,6 +311,7 @@ impl Opener {
         address: Option<Ipv4Addr>,
         kind: PortKind,
         expected: Interface,
+        gate: Option<Arc<EgressGate>>,
     ) -> Self {
         let before = ReceiveCounters::default();
         Self {
@@ -316,6 +319,7 @@ impl Opener {
             address,
             kind,
             expected,
+            gate,
             wait: REOPEN_MIN,
             next: Instant::BOOT,
             before,
@@ -339,6 +343,11 @@ impl Opener {
         // Binding to an interface that is down succeeds and fails with the first wait.
         if !found.device.is_up() {
             return Err(Reopen::Later);
+        }
+        if let Some(gate) = &self.gate {
+            // The interface may be another one of the same name, where the gate does not stand yet.
+            gate.attach(found.device.index)
+                .map_err(|_refused| Reopen::Later)?;
         }
         port::open(self.kind, &found).map_err(|_refused| Reopen::Later)
     }

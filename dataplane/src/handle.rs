@@ -10,9 +10,11 @@ use dataplane_core::{Forwarder, ForwardingTable, Interface, Limits};
 use model::connections::{ConnectionChange, ConnectionKey};
 use model::ids::ServerId;
 use tokio::sync::{mpsc, oneshot, watch};
+use tracing::info;
 
 use crate::engine::{Control, Ended, Engine, Opener, Snapshot};
 use crate::lease_cell::LeaseCell;
+use crate::offload::EgressGate;
 use crate::outlet::{Event, Outlet};
 use crate::port::{self, InterfaceError, PortKind};
 use crate::stats::Stats;
@@ -86,6 +88,7 @@ struct Shared {
     waker: Arc<OwnedFd>,
     stats: Arc<Stats>,
     interface: Interface,
+    gate: Option<Arc<EgressGate>>,
     ended: watch::Receiver<Option<Ended>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -109,13 +112,23 @@ pub fn start(
     if !lease.attach(Arc::clone(&waker)) {
         return Err(StartError::LeaseInUse);
     }
+    let gate = egress_gate(&found);
     let interface = found.interface;
     let stats = Arc::new(Stats::default());
     let (control, control_receiver) = mpsc::channel(CONTROL_MAX);
     let (events, event_receiver) = mpsc::channel(EVENTS_MAX);
     let frame_len_max = port::ETHERNET_OVERHEAD + usize::from(interface.mtu);
-    let mut outlet = Outlet::new(frame_len_max, lease, events, Arc::clone(&stats));
-    outlet.sender = Some(sender);
+    let mut outlet = Outlet::new(
+        frame_len_max,
+        Arc::clone(&lease),
+        events,
+        Arc::clone(&stats),
+    );
+    if let Some(gate) = &gate {
+        lease.guard_with(Arc::clone(gate));
+    }
+    outlet.gate = gate.clone();
+    outlet.use_sender(Some(sender));
     let engine = Engine {
         forwarder: Forwarder::new(interface.clone(), config.limits),
         receiver: Some(receiver),
@@ -128,6 +141,7 @@ pub fn start(
             config.address,
             config.port,
             interface.clone(),
+            gate.clone(),
         ),
     };
     let (tell_end, ended) = watch::channel(None);
@@ -142,6 +156,7 @@ pub fn start(
         waker,
         stats,
         interface,
+        gate,
         ended,
         thread: Mutex::new(Some(thread)),
     };
@@ -154,10 +169,30 @@ pub fn start(
     ))
 }
 
+/// The kernel's look at the lease; without it the engine's own is all there is, and the log says so.
+fn egress_gate(found: &port::Found) -> Option<Arc<EgressGate>> {
+    if cfg!(feature = "planted-lease-off") {
+        return None;
+    }
+    let loaded = EgressGate::load().and_then(|gate| gate.attach(found.device.index).map(|()| gate));
+    match loaded {
+        Ok(gate) => Some(Arc::new(gate)),
+        Err(error) => {
+            info!(interface = found.device.name, %error, "the kernel does not check the lease (it needs Linux 6.6 and CAP_BPF)");
+            None
+        }
+    }
+}
+
 impl Handle {
     /// The interface as found at the start.
     pub fn interface(&self) -> &Interface {
         &self.shared.interface
+    }
+
+    /// Frames that the kernel's look at the lease threw away; `None`: there is no such look.
+    pub fn gate_dropped(&self) -> Option<u64> {
+        self.shared.gate.as_ref().map(|gate| gate.dropped())
     }
 
     /// Counters and instants that are read without asking the engine.
@@ -287,6 +322,7 @@ mod tests {
             interface,
             ended,
             thread: Mutex::new(Some(thread)),
+            gate: None,
         };
         let handle = Handle {
             control,

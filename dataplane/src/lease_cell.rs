@@ -10,6 +10,8 @@ use dataplane_core::Lease;
 use model::Instant;
 use model::ids::Epoch;
 
+use crate::offload::EgressGate;
+
 /// No deadline: no lease.
 const NONE: u64 = 0;
 
@@ -39,6 +41,8 @@ pub struct LeaseCell {
     writer: Mutex<Revoked>,
     /// Wakes the engine, so that a new active ATM speaks at once.
     waker: OnceLock<Arc<OwnedFd>>,
+    /// The same deadline where the kernel sees it.
+    gate: OnceLock<Arc<EgressGate>>,
 }
 
 #[derive(Debug)]
@@ -69,6 +73,7 @@ impl LeaseCell {
         self.until.store(NONE, Ordering::Release);
         self.epoch.store(epoch.0, Ordering::Release);
         self.until.store(until.as_nanos(), Ordering::Release);
+        self.tell_gate(until.as_nanos());
         revoked.0 = false;
         drop(revoked);
         self.wake();
@@ -85,6 +90,7 @@ impl LeaseCell {
             && until.as_nanos() > self.until.load(Ordering::Relaxed);
         if allowed {
             self.until.store(until.as_nanos(), Ordering::Release);
+            self.tell_gate(until.as_nanos());
         }
         allowed
     }
@@ -94,6 +100,7 @@ impl LeaseCell {
         let mut revoked = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         revoked.0 = true;
         self.until.store(NONE, Ordering::Release);
+        self.tell_gate(NONE);
         drop(revoked);
         self.wake();
     }
@@ -115,6 +122,20 @@ impl LeaseCell {
             }
         }
         None
+    }
+
+    /// From now on every deadline is written for the kernel's gate, too.
+    pub(crate) fn guard_with(&self, gate: Arc<EgressGate>) {
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        gate.set_deadline(self.until.load(Ordering::Relaxed));
+        // A cell serves one engine, and that has one gate.
+        let _first = self.gate.set(gate);
+    }
+
+    fn tell_gate(&self, until: u64) {
+        if let Some(gate) = self.gate.get() {
+            gate.set_deadline(until);
+        }
     }
 
     /// Names the engine to be woken by a grant. A cell serves one engine; a second one is refused.

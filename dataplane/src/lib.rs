@@ -8,6 +8,7 @@ mod engine;
 mod guard;
 mod handle;
 mod lease_cell;
+mod offload;
 mod outlet;
 mod port;
 mod stats;

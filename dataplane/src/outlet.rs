@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::clock;
 use crate::lease_cell::LeaseCell;
+use crate::offload::{EgressGate, VOICE_MARK};
 use crate::port::{Outbox, Push, Sender};
 use crate::stats::{Count, Stats};
 
@@ -29,7 +30,11 @@ pub enum Event {
 
 /// The core's [`Sink`].
 pub(crate) struct Outlet {
-    pub(crate) sender: Option<Sender>,
+    sender: Option<Sender>,
+    /// The kernel's look at the lease, where there is one.
+    pub(crate) gate: Option<Arc<EgressGate>>,
+    /// Whether the sender's frames carry the gate's mark.
+    marked: bool,
     /// The error that closed the port, for the engine to see after a flush.
     pub(crate) fault: Option<io::Error>,
     outbox: Outbox,
@@ -63,6 +68,8 @@ impl Outlet {
     ) -> Self {
         Self {
             sender: None,
+            gate: None,
+            marked: false,
             fault: None,
             outbox: Outbox::new(frame_len_max),
             lease,
@@ -72,6 +79,12 @@ impl Outlet {
             events,
             stats,
         }
+    }
+
+    /// Sends through this port from now on; `None`: through none.
+    pub(crate) fn use_sender(&mut self, sender: Option<Sender>) {
+        self.sender = sender;
+        self.marked = false;
     }
 
     /// Reads the lease for a batch that begins at `now`: what the core is to be told.
@@ -97,6 +110,7 @@ impl Outlet {
     /// Sends or throws away everything staged.
     pub(crate) fn flush(&mut self) {
         let mut next = 0;
+        self.mark();
         while next < self.outbox.len() {
             let left = self.outbox.len() - next;
             let now = clock::boottime();
@@ -148,6 +162,21 @@ impl Outlet {
         }
         self.outbox.clear();
         self.staged = Staged::default();
+    }
+
+    /// Has the gate look at what needs the lease, and at nothing else: a backup's ARP requests pass without one.
+    fn mark(&mut self) {
+        let voice = self.authorised.is_some();
+        let Some(sender) = self.sender.as_ref() else {
+            return;
+        };
+        if self.gate.is_none() || self.marked == voice || self.outbox.len() == 0 {
+            return;
+        }
+        match sender.set_mark(if voice { VOICE_MARK } else { 0 }) {
+            Ok(()) => self.marked = voice,
+            Err(error) => self.fault = Some(error),
+        }
     }
 
     /// Whether what is staged may leave at `now`.

@@ -112,6 +112,12 @@ pub(crate) fn open(kind: PortKind, found: &Found) -> io::Result<(Receiver, Sende
     })
 }
 
+/// Marks any socket's frames.
+#[cfg(test)]
+pub(crate) fn mark_for_test(socket: &impl std::os::fd::AsFd, mark: u32) -> io::Result<()> {
+    socket::set_mark(socket, mark)
+}
+
 impl Receiver {
     /// Takes what has arrived without waiting: how many frames this batch has, at most [`BATCH_FRAMES_MAX`].
     pub(crate) fn fill(&mut self) -> io::Result<usize> {
@@ -155,6 +161,15 @@ impl Receiver {
 }
 
 impl Sender {
+    /// Marks everything sent from now on (`SO_MARK`, socket(7)); 0: no mark. Needs CAP_NET_ADMIN.
+    pub(crate) fn set_mark(&self, mark: u32) -> io::Result<()> {
+        let fd = match self {
+            Self::Ring(port) => port.fd(),
+            Self::Pnet(port) => port.fd(),
+        };
+        socket::set_mark(&fd, mark)
+    }
+
     /// Sends frames from slot `from` on without waiting. `Ok(n)`: the first n of them went out, n > 0.
     pub(crate) fn send(&mut self, outbox: &Outbox, from: usize) -> io::Result<usize> {
         match self {

@@ -39,6 +39,7 @@ pub(crate) struct Receiver {
 /// The sending half.
 pub(crate) struct Sender {
     channel: Box<dyn DataLinkSender>,
+    fd: RawFd,
 }
 
 /// Opens both halves; pnet closes the socket when both are gone.
@@ -70,7 +71,8 @@ pub(crate) fn open(interface: &NetworkInterface, mtu: u16) -> io::Result<(Receiv
     };
     // Switches the kernel's stamps on, so that the first frame has one.
     let _none_yet = socket::last_stamp(&receiver.fd());
-    Ok((receiver, Sender { channel: sender }))
+    let channel = sender;
+    Ok((receiver, Sender { channel, fd }))
 }
 
 impl Receiver {
@@ -134,6 +136,11 @@ impl Receiver {
 }
 
 impl Sender {
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: pnet closes this number only when both halves are gone, and `self` is one of them.
+        unsafe { BorrowedFd::borrow_raw(self.fd) }
+    }
+
     /// Sends one frame.
     pub(crate) fn send(&mut self, outbox: &Outbox, from: usize) -> io::Result<usize> {
         match self.channel.send_to(outbox.frame(from), None) {

@@ -245,6 +245,10 @@ impl Receiver {
 }
 
 impl Sender {
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
     /// Sends frames from `from` on, at most [`SEND_FRAMES_MAX`]. `Ok(n)`: the first n went out, n > 0.
     pub(crate) fn send(&self, outbox: &Outbox, from: usize) -> io::Result<usize> {
         let count = (outbox.len() - from).min(SEND_FRAMES_MAX);

@@ -62,13 +62,27 @@ pub(super) fn bind(socket: &impl AsFd, interface_index: u32) -> io::Result<()> {
     }
 }
 
+/// Marks what the socket sends from now on (`SO_MARK`).
+pub(super) fn set_mark(socket: &impl AsFd, mark: u32) -> io::Result<()> {
+    set_option_at(socket, libc::SOL_SOCKET, libc::SO_MARK, &mark)
+}
+
 /// Sets an option of level `SOL_PACKET`. `T` is the C structure that packet(7) names for it.
 pub(super) fn set_option<T: Copy>(socket: &impl AsFd, option: c_int, value: &T) -> io::Result<()> {
+    set_option_at(socket, libc::SOL_PACKET, option, value)
+}
+
+fn set_option_at<T: Copy>(
+    socket: &impl AsFd,
+    level: c_int,
+    option: c_int,
+    value: &T,
+) -> io::Result<()> {
     // SAFETY: the pointer and the length are those of a live `T`, which the call only reads.
     let result = unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),
-            libc::SOL_PACKET,
+            level,
             option,
             std::ptr::from_ref(value).cast(),
             length_of::<T>()?,

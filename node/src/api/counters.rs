@@ -52,6 +52,9 @@ impl Cluster {
                 engine.stats().count(count),
             ));
         }
+        if let Some(dropped) = engine.gate_dropped() {
+            counters.push(counter("send-gate-dropped".into(), dropped));
+        }
         let replicator = &self.replicator;
         let read =
             |value: &std::sync::atomic::AtomicU64| value.load(std::sync::atomic::Ordering::Relaxed);
