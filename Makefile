@@ -1,6 +1,6 @@
 # Thin targets: each is one command a person could type. `make test` and `make demo` need root, or user namespaces.
 
-LAB = target/debug/lab
+LAB = $(or $(CARGO_TARGET_DIR),target)/debug/lab
 
 .PHONY: demo test lint bench chaos tools
 
