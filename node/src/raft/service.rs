@@ -119,8 +119,8 @@ impl Peer for PeerService {
         let lease = consensus.lease.clone();
         lease.append_received();
         let first = codec::append_from(first).map_err(|error| malformed(&error))?;
-        let rest = incoming.filter_map(move |message| {
-            // A broken stream ends; what was appended until then is answered.
+        // A stream that breaks or makes no sense ends here: an answer left out would be taken for the next round's.
+        let rest = incoming.scan((), move |(), message| {
             let request = message.ok().and_then(|message| {
                 lease.append_received();
                 codec::append_from(message).ok()
