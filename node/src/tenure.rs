@@ -33,6 +33,9 @@ const PROPOSAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// its own vote, and every takeover waits for that.
 const RETRY: Duration = Duration::from_millis(2);
 
+/// Pause after a refusal, which trying at once would only repeat.
+const REFUSED: Duration = Duration::from_secs(1);
+
 /// When what happened in the latest tenure, by this host's boot-time clock; `BOOT`: not yet.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Timeline {
@@ -235,7 +238,10 @@ impl Tenures {
                     epoch,
                     longest_older_lease,
                 }) => break (epoch, longest_older_lease),
-                Ok(other) => warn!(?other, "tenure refused"),
+                Ok(other) => {
+                    warn!(?other, "tenure refused");
+                    tokio::time::sleep(REFUSED).await;
+                }
                 Err(error) => debug!(error, "tenure not committed, trying again"),
             }
             tokio::time::sleep(RETRY).await;
@@ -287,7 +293,10 @@ impl Tenures {
             Ok(Response::Applied(number)) => {
                 info!(version = number.0, "first configuration committed")
             }
-            Ok(Response::Refused(refusal)) => warn!(%refusal, "first configuration refused"),
+            Ok(Response::Refused(refusal)) => {
+                warn!(%refusal, "first configuration refused");
+                tokio::time::sleep(REFUSED).await;
+            }
             Ok(other) => warn!(?other, "unexpected answer to the first configuration"),
             Err(error) => debug!(error, "first configuration not committed, trying again"),
         }
