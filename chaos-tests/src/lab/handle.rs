@@ -1,8 +1,10 @@
 //! A lab that is up: its hosts, the processes in them, its end.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::builder::Builder;
 use super::error::LabError;
 use super::host::Host;
-use super::process::{Condition, Identity, Signal};
+use super::process::{Condition, Identity, Signal, members};
 use super::record::{ProcessRecord, RECORD_FILE, Record, registered};
 use super::spawn::{Janitor, Mode, Spawner, command_in, with_log};
 use super::teardown::{end, wait_for_death};
@@ -206,6 +208,21 @@ impl Lab {
             process: name.to_owned(),
             pid: identity.pid,
         })
+    }
+
+    /// Every living process of `host`: those that were started and what they started in turn.
+    ///
+    /// # Errors
+    /// [`LabError::NoHost`], or the namespace cannot be seen.
+    pub fn processes_of(&self, host: &str) -> Result<Vec<Identity>, LabError> {
+        self.reap();
+        let record = self.reread()?;
+        let path = Path::new("/run/netns").join(&record.host(host)?.namespace);
+        let cannot = LabError::io(format!("see {}", path.display()));
+        let inode = fs::metadata(&path).map_err(cannot)?.ino();
+        let started = record.processes.iter().filter(|p| p.host == host);
+        let leaders = started.map(|p| p.identity.pid).collect();
+        Ok(members(&leaders, &BTreeSet::from([inode])))
     }
 
     /// `kill -9` of the process `name` of `host`; it is gone when this returns.

@@ -87,13 +87,21 @@ impl Identity {
 
 /// Kills what recorded processes left behind: members of their sessions inside one of the lab's network namespaces.
 ///
-/// Each process of a lab leads a session of its own, so a session named after a recorded pid *and* a network namespace
-/// of the lab belong to nobody else. Returns how many were killed.
+/// Returns how many were killed.
 pub(crate) fn kill_descendants(recorded: &BTreeSet<u32>, namespaces: &BTreeSet<u64>) -> usize {
+    let members = members(recorded, namespaces);
+    members.iter().filter(|m| m.signal(Signal::KILL)).count()
+}
+
+/// The living members of the sessions that recorded processes lead, inside one of the lab's network namespaces.
+///
+/// Each process of a lab leads a session of its own, so a session named after a recorded pid *and* a network namespace
+/// of the lab belong to nobody else.
+pub(crate) fn members(recorded: &BTreeSet<u32>, namespaces: &BTreeSet<u64>) -> Vec<Identity> {
     let Ok(entries) = fs::read_dir("/proc") else {
-        return 0;
+        return Vec::new();
     };
-    let mut killed = 0;
+    let mut found = Vec::new();
     for pid in entries.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<u32>().ok()) {
         let Some(stat) = Stat::read(pid) else {
             continue;
@@ -103,17 +111,13 @@ pub(crate) fn kill_descendants(recorded: &BTreeSet<u32>, namespaces: &BTreeSet<u
         }
         let inside = fs::metadata(format!("/proc/{pid}/ns/net"))
             .is_ok_and(|m| namespaces.contains(&m.ino()));
-        if inside
-            && (Identity {
-                pid,
-                start: stat.start,
-            })
-            .signal(Signal::KILL)
-        {
-            killed += 1;
+        let start = stat.start;
+        let member = Identity { pid, start };
+        if inside && member.is_alive() {
+            found.push(member);
         }
     }
-    killed
+    found
 }
 
 /// The fields of `/proc/<pid>/stat` the lab needs.

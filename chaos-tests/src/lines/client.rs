@@ -29,6 +29,8 @@ pub struct Options {
     pub count: usize,
     /// Between two lines of one connection, in each direction: 1 ms to 1 min.
     pub interval: Duration,
+    /// Between two lines of the server, where it differs from [`Self::interval`]: one side talks, the other one listens.
+    pub server_interval: Option<Duration>,
     /// A connection on which nothing comes for longer has stalled.
     pub stall_max: Duration,
     /// First part of the connections' names, which end in their number; at most 40 of `[A-Za-z0-9._-]`.
@@ -45,6 +47,7 @@ impl Options {
         Self {
             count,
             interval,
+            server_interval: None,
             stall_max,
             prefix: "c".to_owned(),
             clock: Arc::new(realtime_ns),
@@ -57,13 +60,15 @@ impl fmt::Debug for Options {
         let Self {
             count,
             interval,
+            server_interval,
             stall_max,
             prefix,
             clock: _,
         } = self;
+        let server = server_interval.unwrap_or(*interval);
         write!(
             f,
-            "Options {{ {count} x {interval:?}, stall_max {stall_max:?}, prefix {prefix:?} }}"
+            "Options {{ {count} x {interval:?}, server {server:?}, stall_max {stall_max:?}, prefix {prefix:?} }}"
         )
     }
 }

@@ -42,6 +42,7 @@ pub(super) struct Run {
 impl Run {
     pub(super) fn new(mut options: Options) -> Self {
         options.interval = interval_in_bounds(options.interval);
+        options.server_interval = options.server_interval.map(interval_in_bounds);
         Self {
             options,
             connections: BTreeMap::new(),
@@ -96,7 +97,10 @@ impl Run {
                 link.push(
                     &FromClient::Hello {
                         token: token.clone(),
-                        interval: self.options.interval,
+                        interval: self
+                            .options
+                            .server_interval
+                            .unwrap_or(self.options.interval),
                     }
                     .to_string(),
                 );
