@@ -5,4 +5,5 @@ pub mod demo;
 pub mod lab;
 pub mod lines;
 pub mod mail;
+pub mod nemesis;
 pub mod observer;

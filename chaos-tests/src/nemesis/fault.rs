@@ -1,0 +1,69 @@
+//! Every fault there is, by family.
+
+use serde::{Deserialize, Serialize};
+
+use super::process::ProcessFault;
+use super::strike::Strike;
+
+/// A fault with all of its parameters.
+///
+/// As JSON: `{"family":"process","kind":"kill","target":"active"}`. Numbers are whole, so that a schedule reads back as it was written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "family", rename_all = "kebab-case")]
+pub enum Fault {
+    /// Of a daemon: killed, stopped, started again.
+    Process(ProcessFault),
+}
+
+/// A family of faults.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    clap::ValueEnum,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Family {
+    /// [`ProcessFault`].
+    Process,
+}
+
+impl Family {
+    /// All of them.
+    pub const ALL: [Self; 1] = [Self::Process];
+}
+
+impl Fault {
+    /// Its family.
+    #[must_use]
+    pub fn family(&self) -> Family {
+        match self {
+            Self::Process(_) => Family::Process,
+        }
+    }
+
+    /// What makes it happen.
+    #[must_use]
+    pub fn strike(&self) -> &dyn Strike {
+        match self {
+            Self::Process(fault) => fault,
+        }
+    }
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.strike().name())?;
+        for target in self.strike().targets() {
+            write!(f, " {target}")?;
+        }
+        Ok(())
+    }
+}

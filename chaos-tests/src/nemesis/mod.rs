@@ -1,0 +1,24 @@
+//! The nemesis: faults and their order in time as data, and what makes them happen.
+//!
+//! A [`Schedule`] says when which [`Fault`] begins and ends; it is drawn from one seed, written as JSON, and replayed by anybody.
+//! Targets are symbolic (`active`, `backup(1)`) and become hosts at the moment the fault strikes.
+//!
+//! Invariant: every fault has an end that restores what it broke, whatever else went wrong meanwhile.
+
+mod chance;
+mod error;
+mod fault;
+mod process;
+mod scene;
+mod schedule;
+mod strike;
+mod target;
+
+pub use chance::Chance;
+pub use error::NemesisError;
+pub use fault::{Family, Fault};
+pub use process::ProcessFault;
+pub use scene::{Holds, Scene};
+pub use schedule::{Action, FaultId, STEPS_MAX, Schedule, ScheduleError, Step};
+pub use strike::{Bounds, Draw, Harm, Lasting, Place, Strike, Undo, monotonic_ns};
+pub use target::{Resolved, Roster, Target, TargetError};
