@@ -32,7 +32,7 @@ fn planted_daemon() -> PathBuf {
         "--example",
         PLANTED,
     ]);
-    cargo.args(["--features", "node/planted-lease-off", "--target-dir"]);
+    cargo.args(["--features", "node/planted", "--target-dir"]);
     cargo.arg(directory.parent().unwrap());
     if directory.ends_with("release") {
         cargo.arg("--release");
@@ -48,7 +48,12 @@ fn two_voices_under(trouble: Trouble) {
     }
     let daemon = planted_daemon();
     let builder = Lab::builder().conf(fast_configuration(3, 3).unwrap());
-    let cluster = Cluster::start_running(builder, &daemon).unwrap();
+    let cluster = Cluster::start_running(
+        builder,
+        &daemon,
+        &[("ATM_PLANTED".into(), "lease-off".into())],
+    )
+    .unwrap();
     let observer = Observer::start(cluster.lab()).unwrap();
     let prober = Prober::start(cluster.lab(), cluster.vip(), PROBE_INTERVAL).unwrap();
     let lines = cluster.lines(20).unwrap();

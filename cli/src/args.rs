@@ -90,6 +90,8 @@ pub(crate) enum Command {
     Config(Config),
     /// Show the counters of the ATM that answers
     Counters,
+    /// Show the digest of the replicated state of the ATM that answers: equal at equal indexes on all ATMs
+    Digest,
     /// Print the version of atmctl
     Version,
     /// Print the completions for a shell
@@ -139,6 +141,9 @@ pub(crate) enum Config {
         /// Add, as comments, the addresses that the names had when it was applied
         #[arg(long)]
         resolved: bool,
+        /// What the ATM that answers has applied, which may be behind the others: also without a majority
+        #[arg(long)]
+        local: bool,
     },
     /// Make a file the configuration of the cluster, whole or not at all
     Apply {

@@ -184,6 +184,17 @@ pub(crate) struct Counters {
     pub(crate) counters: BTreeMap<String, u64>,
 }
 
+/// `digest`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Digest {
+    /// Whose it is.
+    pub(crate) atm: String,
+    /// The last entry that it has applied.
+    pub(crate) applied_index: u64,
+    /// Of the canonical bytes of the replicated state, in hexadecimal digits.
+    pub(crate) sha256: String,
+}
+
 /// `version`.
 #[derive(Debug, Serialize)]
 pub(crate) struct Version {
@@ -393,6 +404,20 @@ impl From<v1::CountersReply> for Counters {
             atm: reply.atm,
             counters: counters
                 .map(|counter| (counter.name, counter.value))
+                .collect(),
+        }
+    }
+}
+
+impl From<v1::DigestReply> for Digest {
+    fn from(reply: v1::DigestReply) -> Self {
+        Self {
+            atm: reply.atm,
+            applied_index: reply.applied_index,
+            sha256: reply
+                .sha256
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
                 .collect(),
         }
     }

@@ -14,6 +14,7 @@ use dataplane_core::{Counters, Forwarder, ForwardingTable, Interface};
 use model::Instant;
 use model::connections::{ConnectionChange, ConnectionKey};
 use model::ids::ServerId;
+use model::planted::{self, Bug};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
@@ -126,6 +127,7 @@ impl Engine {
     }
 
     fn batch(&mut self, answers: &mut Answers) -> Result<(), Ended> {
+        let stale = planted::is(Bug::StaleFramesAfterPause).then(clock::boottime);
         let mut frames = self.fill();
         if frames == 0 && self.control.is_empty() {
             if !self.control.is_closed() {
@@ -134,7 +136,7 @@ impl Engine {
             frames = self.fill();
         }
         self.stats.add(Count::Batches, 1);
-        let now = clock::boottime();
+        let now = stale.unwrap_or_else(clock::boottime);
         let lease = self.outlet.begin(now);
         self.forwarder.set_lease(lease, now, &mut self.outlet);
         self.take_control(now, answers);

@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 use dataplane_core::{Forwarder, ForwardingTable, Interface, Limits};
 use model::connections::{ConnectionChange, ConnectionKey};
 use model::ids::ServerId;
+use model::planted::{self, Bug};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::info;
 
@@ -171,7 +172,7 @@ pub fn start(
 
 /// The kernel's look at the lease; without it the engine's own is all there is, and the log says so.
 fn egress_gate(found: &port::Found) -> Option<Arc<EgressGate>> {
-    if cfg!(feature = "planted-lease-off") {
+    if planted::is(Bug::LeaseOff) || planted::is(Bug::StaleFramesAfterPause) {
         return None;
     }
     let loaded = EgressGate::load().and_then(|gate| gate.attach(found.device.index).map(|()| gate));

@@ -10,6 +10,7 @@ use dataplane_core::{Lease, Sink};
 use model::Instant;
 use model::connections::ConnectionKey;
 use model::ids::{Epoch, ServerId};
+use model::planted::{self, Bug};
 use rustix::io::Errno;
 use tokio::sync::mpsc;
 
@@ -181,7 +182,7 @@ impl Outlet {
 
     /// Whether what is staged may leave at `now`.
     fn covered(&self, now: Instant) -> bool {
-        if cfg!(feature = "planted-lease-off") {
+        if planted::is(Bug::LeaseOff) || planted::is(Bug::StaleFramesAfterPause) {
             return true;
         }
         match self.authorised {
@@ -293,10 +294,16 @@ mod tests {
     }
 
     const ALLOWED: (u64, u64) = (1, 0);
-    #[cfg(not(feature = "planted-lease-off"))]
     const WITHHELD: (u64, u64) = (0, 1);
-    #[cfg(feature = "planted-lease-off")]
-    const WITHHELD: (u64, u64) = ALLOWED;
+
+    #[cfg(feature = "planted")]
+    #[test]
+    fn the_planted_fault_withholds_nothing() {
+        let _planted = planted::on_this_thread(Bug::LeaseOff);
+        let (mut outlet, _lease, stats, _events) = outlet();
+        assert_eq!(outlet.begin(clock::boottime()), None);
+        assert_eq!(fate(&mut outlet, &stats, &[0; 60]), ALLOWED);
+    }
 
     #[test]
     fn a_backup_may_only_ask() {

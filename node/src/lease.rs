@@ -10,6 +10,7 @@ use dataplane::LeaseCell;
 use model::Instant;
 use model::ids::{Epoch, NodeId};
 use model::lease::{Lease, LeaseRules, Term, Voters};
+use tracing::trace;
 
 use crate::clock;
 
@@ -89,6 +90,7 @@ impl LeaseKeeper {
         let mut rules = self.rules();
         rules.tenure_ended();
         self.cell.revoke();
+        trace!(target: "lease", now_ns = clock::now().as_nanos(), "ended");
     }
 
     /// Raft says that this process does not lead. What is left of its lease may be used up: the winner waits for it.
@@ -118,9 +120,12 @@ impl LeaseKeeper {
         let Some(lease) = rules.lease(clock::now()) else {
             return;
         };
-        if !self.cell.extend(lease.epoch, lease.until) {
-            // Another epoch is in the cell, or the deadline is not later: a grant refuses the second by itself.
-            self.cell.grant(lease.epoch, lease.until);
+        // Another epoch is in the cell, or the deadline is not later: a grant refuses the second by itself.
+        let later =
+            self.cell.extend(lease.epoch, lease.until) || self.cell.grant(lease.epoch, lease.until);
+        if later {
+            let (now_ns, until_ns) = (clock::now().as_nanos(), lease.until.as_nanos());
+            trace!(target: "lease", epoch = lease.epoch.0, now_ns, until_ns, "held");
         }
     }
 

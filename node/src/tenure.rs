@@ -10,6 +10,7 @@ use std::time::Duration;
 use model::Instant;
 use model::command::{Command, Control, Response};
 use model::ids::{Epoch, NodeId};
+use model::planted::{self, Bug};
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Instant as _, ServerState};
 use tokio::sync::{mpsc, oneshot};
@@ -216,6 +217,9 @@ impl Tenures {
             ..Timeline::default()
         };
         info!(term, "elected");
+        if planted::is(Bug::ClaimBeforeApply) {
+            self.claim_early(term).await;
+        }
         let still = || !stop.is_cancelled() && self.observe(metrics) == Some(leading);
         while still() && self.store.busy_for() > self.timing.disk_patience() {
             tokio::time::sleep(RETRY).await;
@@ -280,6 +284,19 @@ impl Tenures {
             "lease acquired"
         );
         Some(epoch)
+    }
+
+    /// The planted bug: a tenure with a guessed epoch, as soon as older leases have run out.
+    async fn claim_early(&self, term: u64) {
+        let Some(until) = self.lease.wait_until(term, self.timing.lease) else {
+            return;
+        };
+        tokio::time::sleep(until.saturating_since(clock::now())).await;
+        let last = self
+            .machine
+            .read(|state| state.tenure().map_or(0, |tenure| tenure.epoch.0));
+        self.lease
+            .tenure_begun(term, Epoch(last + 1), self.timing.lease);
     }
 
     async fn propose_first_config(&self) {

@@ -65,15 +65,19 @@ impl Cluster {
     /// # Errors
     /// As [`Self::start`].
     pub fn start_with(builder: Builder) -> Result<Self, ClusterError> {
-        Self::start_running(builder, &program(ATMD)?)
+        Self::start_running(builder, &program(ATMD)?, &[])
     }
 
-    /// As [`Self::start_with`], with another program as atmd.
+    /// As [`Self::start_with`], with another program as atmd, and variables in its environment.
     ///
     /// # Errors
     /// As [`Self::start`].
-    pub fn start_running(builder: Builder, daemon: &Path) -> Result<Self, ClusterError> {
-        let cluster = Self::begin(builder, daemon)?;
+    pub fn start_running(
+        builder: Builder,
+        daemon: &Path,
+        env: &[(String, String)],
+    ) -> Result<Self, ClusterError> {
+        let cluster = Self::begin(builder, daemon, env)?;
         let hosts = cluster.atms();
         let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
         cluster.wait_for(
@@ -85,7 +89,11 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn begin(builder: Builder, daemon: &Path) -> Result<Self, ClusterError> {
+    fn begin(
+        builder: Builder,
+        daemon: &Path,
+        env: &[(String, String)],
+    ) -> Result<Self, ClusterError> {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         // Looked for before anything is made.
         let atmctl = program("atmctl")?;
@@ -111,7 +119,7 @@ impl Cluster {
             host.spawn(
                 ATMD,
                 [daemon.as_ref(), "--config", &config.to_string_lossy()],
-                &[],
+                env,
             )?;
         }
         Ok(Self {

@@ -15,7 +15,11 @@ use crate::output::{self, printable};
 pub(super) async fn run(global: &Global, command: &Config) -> Result<(), Failure> {
     match command {
         Config::Check { file } => check(global, file),
-        Config::Show { version, resolved } => show(global, *version, *resolved).await,
+        Config::Show {
+            version,
+            resolved,
+            local,
+        } => show(global, *version, *resolved, *local).await,
         Config::Apply {
             file,
             expect_version,
@@ -42,10 +46,16 @@ fn check(global: &Global, file: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn show(global: &Global, version: Option<u64>, resolved: bool) -> Result<(), Failure> {
+async fn show(
+    global: &Global,
+    version: Option<u64>,
+    resolved: bool,
+    local: bool,
+) -> Result<(), Failure> {
     let reply = client::ask(global, Effect::Reads, READ_TIMEOUT, async |mut admin| {
         let version = version.unwrap_or_default();
-        let reply = admin.show_config(v1::ShowConfigRequest { version }).await?;
+        let request = v1::ShowConfigRequest { version, local };
+        let reply = admin.show_config(request).await?;
         Ok(reply.into_inner())
     });
     let shown = Configuration::from(reply.await?);

@@ -4,6 +4,7 @@ mod atm;
 mod config;
 mod connections;
 mod counters;
+mod digest;
 mod failover;
 mod local;
 mod status;
@@ -29,6 +30,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
         Command::Atm(command) => atm::run(global, command).await,
         Command::Config(command) => config::run(global, command).await,
         Command::Counters => counters::run(global).await,
+        Command::Digest => digest::run(global).await,
         Command::Version => local::version(global),
         Command::Completions { shell } => local::completions(*shell),
     }

@@ -243,8 +243,12 @@ fn showing_prints_the_source_as_it_was_applied() {
     let outcome = asking(&double, &["config", "show", "--version", "3", "--resolved"]).done();
     let addresses = "\n# addresses in version 3:\n#   mail.example 10.0.0.11\n";
     assert_eq!(outcome.stdout, format!("{source}{addresses}"));
-    let shown = |version| Asked::Show(v1::ShowConfigRequest { version });
-    assert_eq!(double.asked(), [shown(0), shown(3)]);
+    asking(&double, &["config", "show", "--local"]).done();
+    let shown = |version, local| Asked::Show(v1::ShowConfigRequest { version, local });
+    assert_eq!(
+        double.asked(),
+        [shown(0, false), shown(3, false), shown(0, true)]
+    );
 }
 
 #[test]

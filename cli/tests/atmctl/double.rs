@@ -30,6 +30,7 @@ pub(crate) struct Script {
     pub(crate) shown: v1::ShowConfigReply,
     pub(crate) applied: v1::ApplyConfigReply,
     pub(crate) counters: v1::CountersReply,
+    pub(crate) digest: v1::DigestReply,
 }
 
 impl Script {
@@ -51,6 +52,7 @@ pub(crate) enum Asked {
     Show(v1::ShowConfigRequest),
     Apply(v1::ApplyConfigRequest),
     Counters,
+    Digest,
 }
 
 /// A running double; it ends when dropped.
@@ -210,6 +212,14 @@ impl Admin for Service {
         request: Request<v1::CountersRequest>,
     ) -> Result<Response<v1::CountersReply>, Status> {
         self.answer(request, |_| Asked::Counters, &self.script.counters)
+            .await
+    }
+
+    async fn digest(
+        &self,
+        request: Request<v1::DigestRequest>,
+    ) -> Result<Response<v1::DigestReply>, Status> {
+        self.answer(request, |_| Asked::Digest, &self.script.digest)
             .await
     }
 }

@@ -10,6 +10,8 @@ mod connections;
 #[cfg(test)]
 mod counters;
 #[cfg(test)]
+mod digest;
+#[cfg(test)]
 mod double;
 #[cfg(test)]
 mod failover;

@@ -10,6 +10,7 @@ use model::Instant;
 use model::connections::ConnectionKey;
 use model::ids::{Epoch, ServerId};
 use model::lease::Lease;
+use model::planted::{self, Bug};
 
 use crate::wire::arp::{Arp, Operation};
 use crate::{DropReason, Interface, MacAddr, Sink};
@@ -38,7 +39,7 @@ impl Gate {
     pub(crate) fn set(&mut self, lease: Option<Lease>) -> Change {
         let lease = lease.filter(|lease| self.newest.is_none_or(|newest| lease.epoch >= newest));
         let Some(lease) = lease else {
-            if cfg!(feature = "planted-lease-off") {
+            if planted::is(Bug::LeaseOff) {
                 return Change::None;
             }
             return if self.lease.take().is_some() {
@@ -67,7 +68,7 @@ impl Gate {
         out: &'a mut S,
     ) -> Result<Voice<'a, S>, DropReason> {
         let lease = self.lease.ok_or(DropReason::NotActive)?;
-        if now < lease.until || cfg!(feature = "planted-lease-off") {
+        if now < lease.until || planted::is(Bug::LeaseOff) {
             Ok(Voice { out })
         } else {
             Err(DropReason::LeaseExpired)

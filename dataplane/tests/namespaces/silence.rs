@@ -18,7 +18,13 @@ use super::stream::{Stream, claims, forwarded, record};
 const OBSERVER_LATE: Duration = Duration::from_millis(150);
 const MILLISECOND: Duration = Duration::from_millis(1);
 /// The fault that must be noticed: the observers are tested too.
-const PLANTED: bool = cfg!(feature = "planted-lease-off");
+const PLANTED: bool = cfg!(feature = "planted");
+
+/// Plants it in this process, if the feature is there; the tests of this binary that run beside are then not to be believed.
+fn plant() {
+    #[cfg(feature = "planted")]
+    model::planted::plant(Some(model::planted::Bug::LeaseOff));
+}
 
 #[test]
 fn an_expired_lease_silences_the_ring() {
@@ -31,6 +37,7 @@ fn an_expired_lease_silences_pnet() {
 }
 
 fn expires(test: &str, kind: PortKind) {
+    plant();
     let Some(lab) = Lab::new(test) else { return };
     let (at_server, at_client) = (lab.observe("server"), lab.observe("client"));
     let router = lab.on("atm", move || Router::start(kind, ForwardingMethod::Direct));
@@ -85,6 +92,7 @@ fn expires(test: &str, kind: PortKind) {
 
 #[test]
 fn relinquished_means_silent_even_if_the_cell_still_holds() {
+    plant();
     let Some(lab) = Lab::new("relinquished_means_silent_even_if_the_cell_still_holds") else {
         return;
     };
@@ -226,6 +234,7 @@ impl Drop for Engine {
 #[test]
 #[ignore = "the process that `stopped` starts; does nothing on its own"]
 fn child_engine() {
+    plant();
     let Ok(namespace) = std::env::var("DATAPLANE_TEST_NAMESPACE") else {
         return;
     };

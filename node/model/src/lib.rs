@@ -9,6 +9,7 @@ pub mod ids;
 pub mod invariants;
 pub mod lease;
 mod numbering;
+pub mod planted;
 pub mod snapshot;
 pub mod state;
 mod time;

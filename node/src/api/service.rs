@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
 use futures_util::{Stream, StreamExt, stream};
-use model::ids::ConfigNumber;
+use model::planted::{self, Bug};
 use proto::v1;
 use proto::v1::admin_server::Admin;
 use tonic::{Request, Response, Status};
@@ -146,33 +146,17 @@ impl Admin for AdminService {
         request: Request<v1::ShowConfigRequest>,
     ) -> Result<Response<v1::ShowConfigReply>, Status> {
         let cluster = self.cluster()?;
-        let wanted = request.into_inner().version;
-        let (state, _) = cluster.machine.state();
-        let number = if wanted == 0 {
-            state.config_number()
-        } else {
-            ConfigNumber(wanted)
-        };
-        let versions: Vec<u64> = state.versions().keys().map(|number| number.0).collect();
-        let Some(version) = state.versions().get(&number) else {
-            let kept = match (versions.first(), versions.last()) {
-                (Some(first), Some(last)) => format!("versions {first} to {last} are kept"),
-                _ => "there is no version yet".into(),
-            };
-            return Err(Status::not_found(format!("no version {number}: {kept}")));
-        };
-        let hosts = version.hosts.iter();
-        let hosts = hosts.map(|(name, address)| v1::HostAddress {
-            name: name.clone(),
-            address: address.to_string(),
-        });
-        Ok(Response::new(v1::ShowConfigReply {
-            version: number.0,
-            source: version.source.clone(),
-            applied_by: version.by.clone(),
-            hosts: hosts.collect(),
-            versions,
-        }))
+        if request.get_ref().local || planted::is(Bug::StaleRead) {
+            return cluster
+                .show_config(&request.into_inner())
+                .map(Response::new);
+        }
+        let there = |mut client: Client, request| async move { client.show_config(request).await };
+        relay::at_leader(&cluster.raft, request, there, |message| async move {
+            cluster.up_to_date().await?;
+            cluster.show_config(&message)
+        })
+        .await
     }
 
     async fn apply_config(
@@ -209,5 +193,13 @@ impl Admin for AdminService {
             atm: cluster.myself.name.clone(),
             counters,
         }))
+    }
+
+    async fn digest(
+        &self,
+        _request: Request<v1::DigestRequest>,
+    ) -> Result<Response<v1::DigestReply>, Status> {
+        let cluster = self.cluster()?;
+        cluster.digest().await.map(Response::new)
     }
 }

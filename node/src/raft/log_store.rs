@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use model::planted::{self, Bug};
 use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
@@ -342,10 +343,7 @@ impl Disk {
     }
 
     fn append(&self, records: impl Iterator<Item = (u64, Vec<u8>)>) -> fjall::Result<()> {
-        let mut batch = self
-            .database
-            .batch()
-            .durability(Some(PersistMode::SyncData));
+        let mut batch = self.database.batch().durability(Some(durability()));
         for (index, record) in records {
             batch.insert(&self.log, index.to_be_bytes(), record);
         }
@@ -353,19 +351,13 @@ impl Disk {
     }
 
     fn save_vote(&self, bytes: Vec<u8>) -> fjall::Result<()> {
-        let mut batch = self
-            .database
-            .batch()
-            .durability(Some(PersistMode::SyncData));
+        let mut batch = self.database.batch().durability(Some(durability()));
         batch.insert(&self.meta, KEY_VOTE, bytes);
         batch.commit()
     }
 
     fn truncate(&self, from: u64) -> fjall::Result<()> {
-        let mut batch = self
-            .database
-            .batch()
-            .durability(Some(PersistMode::SyncData));
+        let mut batch = self.database.batch().durability(Some(durability()));
         for item in self.log.range(from.to_be_bytes()..) {
             batch.remove(&self.log, item.key()?);
         }
@@ -373,15 +365,21 @@ impl Disk {
     }
 
     fn purge(&self, upto: &v1::LogId, first: u64) -> fjall::Result<()> {
-        let mut batch = self
-            .database
-            .batch()
-            .durability(Some(PersistMode::SyncData));
+        let mut batch = self.database.batch().durability(Some(durability()));
         batch.insert(&self.meta, KEY_PURGED, upto.encode_to_vec());
         for index in first..=upto.index {
             batch.remove(&self.log, index.to_be_bytes());
         }
         batch.commit()
+    }
+}
+
+/// What is acknowledged is synced first.
+fn durability() -> PersistMode {
+    if planted::is(Bug::LogNotSynced) {
+        PersistMode::Buffer
+    } else {
+        PersistMode::SyncData
     }
 }
 

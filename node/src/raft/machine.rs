@@ -18,9 +18,11 @@ use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use prost::bytes::Bytes;
 use tokio::sync::watch;
+use tracing::trace;
 
 use super::snapshot_file::{self, SnapshotError};
 use super::{LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::clock;
 
 /// Who must hear of applied changes before they count: the packet path.
 pub(crate) trait Applied: Send + Sync + 'static {
@@ -160,6 +162,10 @@ impl Machine {
             let mut core = self.core();
             let response = core.state.apply(command);
             core.applied = Some(id);
+            if let Response::EpochBegun { epoch, .. } = &response {
+                let now_ns = clock::now().as_nanos();
+                trace!(target: "lease", epoch = epoch.0, index = id.index(), now_ns, "begun");
+            }
             let table = matches!(response, Response::Applied(_) | Response::Health(true))
                 .then(|| core.state.clone());
             (response, table)

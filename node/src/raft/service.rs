@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use futures_util::{Stream, StreamExt};
+use model::planted::{self, Bug};
 use prost::bytes::{Bytes, BytesMut};
 use proto::v1;
 use proto::v1::peer_server::Peer;
@@ -117,12 +118,18 @@ impl Peer for PeerService {
         };
         let consensus = self.consensus(&first.group, first.target)?;
         let lease = consensus.lease.clone();
-        lease.append_received();
+        let late = planted::is(Bug::LateStamp).then(|| lease.clone());
+        if late.is_none() {
+            lease.append_received();
+        }
+        let stamps = late.is_none();
         let first = codec::append_from(first).map_err(|error| malformed(&error))?;
         // A stream that breaks or makes no sense ends here: an answer left out would be taken for the next round's.
         let rest = incoming.scan((), move |(), message| {
             let request = message.ok().and_then(|message| {
-                lease.append_received();
+                if stamps {
+                    lease.append_received();
+                }
                 codec::append_from(message).ok()
             });
             std::future::ready(request)
@@ -131,6 +138,11 @@ impl Peer for PeerService {
         let replies = consensus
             .raft
             .stream_append(requests)
+            .inspect(move |_answered| {
+                if let Some(lease) = &late {
+                    lease.append_received();
+                }
+            })
             .map(|outcome| match outcome {
                 Ok(outcome) => Ok(codec::append_reply_to(&outcome)),
                 Err(fatal) => Err(Status::unavailable(format!(

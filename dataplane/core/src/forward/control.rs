@@ -3,6 +3,7 @@
 use model::Instant;
 use model::connections::{ConnectionChange, ConnectionKey};
 use model::ids::ServerId;
+use model::planted::{self, Bug};
 
 use super::Forwarder;
 use crate::Lease;
@@ -200,6 +201,10 @@ impl Forwarder {
                 // and that never came: should it come yet, it makes a new entry.
                 (Record::Local, _) | (Record::Asked, Err(_)) => {
                     self.counters.note(event);
+                    self.connections.remove(id);
+                    continue;
+                }
+                (Record::Committed, Err(_)) if planted::is(Bug::ExpiryByLocalClock) => {
                     self.connections.remove(id);
                     continue;
                 }

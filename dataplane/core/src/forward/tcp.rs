@@ -2,6 +2,7 @@
 
 use model::Instant;
 use model::conf::Replication;
+use model::planted::{self, Bug};
 
 use super::Forwarder;
 use crate::connections::{Flow, Record, Sign};
@@ -67,7 +68,11 @@ impl Forwarder {
         voice: &mut Voice<'_, S>,
     ) -> Result<Verdict, DropReason> {
         let service = self.routes.service_mut(service)?;
-        let replication = service.replication;
+        let replication = if planted::is(Bug::ConnectionNotReplicated) {
+            Replication::None
+        } else {
+            service.replication
+        };
         let hold = replication == Replication::Quorum;
         self.connections.admit(hold)?;
         let server = service.picker.pick()?;

@@ -164,7 +164,6 @@ fn the_same_epoch_is_not_announced_again_but_a_new_one_is() {
     assert_eq!(rig.sent().len(), 2);
 }
 
-#[cfg(not(feature = "planted-lease-off"))]
 #[test]
 fn an_announcement_that_fell_due_without_the_lease_waits_for_it_and_not_in_a_loop() {
     let mut rig = Rig::active();
@@ -181,7 +180,6 @@ fn an_announcement_that_fell_due_without_the_lease_waits_for_it_and_not_in_a_loo
     assert_eq!(claims, 2);
 }
 
-#[cfg(not(feature = "planted-lease-off"))]
 #[test]
 fn an_announcement_that_was_overslept_is_not_asked_for_until_the_lease_is_back() {
     let mut rig = Rig::active();

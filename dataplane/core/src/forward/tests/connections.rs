@@ -347,7 +347,6 @@ fn a_backup_looks_at_an_idle_entry_seldom() {
     );
 }
 
-#[cfg(not(feature = "planted-lease-off"))]
 #[test]
 fn a_record_that_was_asked_for_in_a_lost_tenure_and_never_came_is_not_kept_for_ever() {
     let mut rig = Rig::active();

@@ -38,7 +38,6 @@ fn a_backup_is_silent() {
     );
 }
 
-#[cfg(not(feature = "planted-lease-off"))]
 #[test]
 fn the_deadline_is_the_first_instant_of_silence() {
     for frame in for_the_vip() {
@@ -57,9 +56,10 @@ fn the_deadline_is_the_first_instant_of_silence() {
     }
 }
 
-#[cfg(feature = "planted-lease-off")]
+#[cfg(feature = "planted")]
 #[test]
 fn the_planted_fault_speaks_after_the_deadline() {
+    let _planted = model::planted::on_this_thread(model::planted::Bug::LeaseOff);
     for frame in for_the_vip() {
         let mut rig = Rig::active();
         rig.established(40000);
@@ -93,7 +93,6 @@ fn what_waited_too_long_is_thrown_away() {
     }
 }
 
-#[cfg(not(feature = "planted-lease-off"))]
 #[test]
 fn a_held_frame_is_not_released_after_the_deadline() {
     let mut rig = Rig::active();
@@ -125,7 +124,6 @@ fn a_new_epoch_throws_away_what_an_older_one_held() {
     assert_eq!(rig.packet(&tcp(1, QUORUM, ACK, b"")), Verdict::Transmit);
 }
 
-#[cfg(not(feature = "planted-lease-off"))]
 #[test]
 fn a_lease_of_an_older_epoch_counts_as_none() {
     let mut rig = Rig::active();
@@ -134,7 +132,6 @@ fn a_lease_of_an_older_epoch_counts_as_none() {
     assert_eq!(rig.raw(&ask(VIP)), drop(DropReason::NotActive));
 }
 
-#[cfg(not(feature = "planted-lease-off"))]
 #[test]
 fn without_a_lease_nothing_is_held() {
     let mut rig = Rig::active();

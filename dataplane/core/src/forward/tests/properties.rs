@@ -299,7 +299,6 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-#[cfg(not(feature = "planted-lease-off"))]
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
@@ -310,10 +309,11 @@ proptest! {
 }
 
 /// The test above can fail: with the planted fault it does.
-#[cfg(feature = "planted-lease-off")]
+#[cfg(feature = "planted")]
 #[test]
 fn the_planted_fault_is_found() {
     use proptest::test_runner::{Config, TestRunner};
+    let _planted = model::planted::on_this_thread(model::planted::Bug::LeaseOff);
     let config = Config {
         failure_persistence: None,
         ..Config::with_cases(400)
