@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod demo;
+pub mod history;
 pub mod lab;
 pub mod lines;
 pub mod mail;
