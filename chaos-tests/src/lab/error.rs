@@ -130,8 +130,18 @@ pub enum LabError {
     #[error("a lab records at most {0} processes")]
     TooManyProcesses(usize),
     /// A name that cannot be part of a file or interface name.
-    #[error("{0:?} is no name for a process: use 1 to 32 letters, digits, - or _")]
+    #[error(
+        "{0:?} is no name: use 1 to 32 letters, digits, - or _; for an impairment small letters, digits and _"
+    )]
     BadName(String),
+    /// Delay, jitter and reordering in a lab with the kernel's bridge.
+    #[error(
+        "the bridge cannot delay frames: build the lab with the userspace switch (Builder::switch)"
+    )]
+    NeedsSwitch,
+    /// More copies than [`super::DUPLICATE_PPM_MAX`].
+    #[error("{0} of a million frames duplicated are more than {max}", max = super::DUPLICATE_PPM_MAX)]
+    TooManyCopies(u32),
 }
 
 impl LabError {
@@ -154,7 +164,9 @@ impl LabError {
             | Self::MissingBinary { .. }
             | Self::ExecTimeout { .. }
             | Self::TooManyProcesses(_)
-            | Self::BadName(_) => 1,
+            | Self::BadName(_)
+            | Self::NeedsSwitch
+            | Self::TooManyCopies(_) => 1,
         }
     }
 

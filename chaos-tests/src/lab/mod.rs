@@ -20,6 +20,7 @@ mod error;
 mod fault;
 mod handle;
 mod host;
+mod impair;
 mod netns;
 mod network;
 mod plan;
@@ -38,9 +39,10 @@ pub use error::{LabError, PlanError};
 pub use fault::Fault;
 pub use handle::{Lab, PROCESSES_MAX};
 pub use host::{EXEC_SECONDS_MAX, Host};
+pub use impair::{DUPLICATE_PPM_MAX, Effect, Frames, Impairment, PPM};
 pub(crate) use netns::enter;
 pub use netns::in_namespace;
-pub use network::{Link, OBSERVER_INTERFACE, bridge_port, format_mac};
+pub use network::{Link, MTU, OBSERVER_INTERFACE, bridge_port, format_mac};
 pub use plan::{ADMIN_PORT, HostPlan, PEER_PORT, PREFIX_LENGTH, Plan, atmd_toml};
 pub use privileges::{
     Privileges, Unavailable, available, enter_user_namespace, join_user_namespace, left_out,

@@ -182,14 +182,51 @@ pub(crate) fn set_port_cut(record: &Record, host: &HostRecord, cut: bool) -> Res
     .map(drop)
 }
 
+/// Carrier of the host's `eth0`: the other end of its link goes down, or up again.
+pub(crate) fn set_carrier(record: &Record, host: &HostRecord, up: bool) -> Result<(), LabError> {
+    let (port, state) = (bridge_port(&host.name), if up { "up" } else { "down" });
+    ip_batch(
+        Some(&record.switch()),
+        &format!("link set {port} {state}\n"),
+    )
+}
+
+/// Longest packet, in bytes, that the switch passes to `host`; the host itself does not know.
+pub(crate) fn set_port_mtu(record: &Record, host: &HostRecord, mtu: u16) -> Result<(), LabError> {
+    let port = bridge_port(&host.name);
+    ip_batch(
+        Some(&record.switch()),
+        &format!("link set {port} mtu {mtu}\n"),
+    )
+}
+
+/// Brings every port of every host up, forwarding and with the usual MTU.
+pub(crate) fn revive_ports(record: &Record) -> Result<(), LabError> {
+    let mut batch = String::new();
+    for host in &record.hosts {
+        let port = bridge_port(&host.name);
+        let _ = writeln!(batch, "link set {port} mtu {MTU} up");
+    }
+    ip_batch(Some(&record.switch()), &batch)?;
+    record
+        .hosts
+        .iter()
+        .try_for_each(|host| set_port_cut(record, host, false))
+}
+
+/// MTU of every link, in bytes, that of Ethernet.
+pub const MTU: u16 = 1500;
+
 /// How a host is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Link {
     /// To everybody.
     Up,
-    /// To nobody.
+    /// To nobody; its carrier stays.
     Cut,
+    /// To nobody, and it sees no carrier.
+    Down,
     /// To everybody but the other ATMs.
     CutPeers,
 }
@@ -200,17 +237,22 @@ pub(crate) fn links(record: &Record) -> Result<Vec<Link>, LabError> {
     let ports = in_namespace(&switch, "bridge", &["-json", "link"])?;
     let ports: serde_json::Value = serde_json::from_str(&ports).unwrap_or_default();
     let tables = in_namespace(&switch, "nft", &["list", "tables"])?;
-    let state = |port: &str| {
-        ports.as_array()?.iter().find(|p| p["ifname"] == port)?["state"]
-            .as_str()
-            .map(ToOwned::to_owned)
+    let port = |host: &HostRecord| {
+        let name = bridge_port(&host.name);
+        ports.as_array()?.iter().find(|p| p["ifname"] == name)
     };
     Ok(record
         .hosts
         .iter()
         .map(|host| {
             let table = format!("table bridge {}", peer_table(&host.name));
-            if state(&bridge_port(&host.name)).as_deref() != Some("forwarding") {
+            let (port, is_up) = (port(host), |port: &serde_json::Value| {
+                let flags = port["flags"].as_array();
+                flags.is_some_and(|flags| flags.iter().any(|flag| flag == "UP"))
+            });
+            if !port.is_some_and(is_up) {
+                Link::Down
+            } else if port.is_none_or(|port| port["state"] != "forwarding") {
                 Link::Cut
             } else if tables.lines().any(|line| line.trim() == table) {
                 Link::CutPeers
@@ -221,7 +263,7 @@ pub(crate) fn links(record: &Record) -> Result<Vec<Link>, LabError> {
         .collect())
 }
 
-fn peer_table(host: &str) -> String {
+pub(super) fn peer_table(host: &str) -> String {
     format!("cut_{host}")
 }
 
@@ -231,7 +273,7 @@ pub fn format_mac(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-fn ip_batch(namespace: Option<&str>, batch: &str) -> Result<(), LabError> {
+pub(super) fn ip_batch(namespace: Option<&str>, batch: &str) -> Result<(), LabError> {
     let mut args = Vec::new();
     if let Some(namespace) = namespace {
         args.extend(["-n", namespace]);
@@ -240,11 +282,15 @@ fn ip_batch(namespace: Option<&str>, batch: &str) -> Result<(), LabError> {
     run("ip", &args, batch).map(drop)
 }
 
-fn nft(namespace: &str, text: &str) -> Result<(), LabError> {
+pub(super) fn nft(namespace: &str, text: &str) -> Result<(), LabError> {
     run("ip", &["netns", "exec", namespace, "nft", "-f", "-"], text).map(drop)
 }
 
-fn in_namespace(namespace: &str, program: &str, args: &[&str]) -> Result<String, LabError> {
+pub(super) fn in_namespace(
+    namespace: &str,
+    program: &str,
+    args: &[&str],
+) -> Result<String, LabError> {
     let mut all = vec!["netns", "exec", namespace, program];
     all.extend(args);
     run("ip", &all, "")

@@ -24,6 +24,8 @@ pub struct Status {
     pub vips: Vec<Ipv4Addr>,
     /// Its hosts.
     pub hosts: Vec<HostStatus>,
+    /// Names of the impairments of the network in place: see [`Lab::impair`].
+    pub impairments: Vec<String>,
 }
 
 /// A host.
@@ -82,6 +84,7 @@ impl fmt::Display for Status {
             let link = match host.link {
                 Link::Up => "up",
                 Link::Cut => "cut",
+                Link::Down => "down",
                 Link::CutPeers => "cut-peers",
             };
             let (name, role, mac) = (&host.name, host.role, &host.mac);
@@ -96,6 +99,9 @@ impl fmt::Display for Status {
                 .collect::<Vec<_>>()
                 .join(", ");
             writeln!(f, "{}", (line + &processes).trim_end())?;
+        }
+        if !self.impairments.is_empty() {
+            writeln!(f, "\nimpaired: {}", self.impairments.join(" "))?;
         }
         Ok(())
     }
@@ -150,6 +156,7 @@ impl Lab {
             });
         Ok(Status {
             hosts: hosts.collect(),
+            impairments: self.impaired()?,
             prefix: record.prefix.clone(),
             dir: record.dir.clone(),
             persistent: record.persistent,

@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::chance::Chance;
+use super::network::NetworkFault;
 use super::process::ProcessFault;
-use super::strike::Strike;
+use super::strike::{Bounds, Draw, Lasting, Strike};
 
 /// A fault with all of its parameters.
 ///
@@ -13,6 +15,8 @@ use super::strike::Strike;
 pub enum Fault {
     /// Of a daemon: killed, stopped, started again.
     Process(ProcessFault),
+    /// Of the network between hosts.
+    Network(NetworkFault),
 }
 
 /// A family of faults.
@@ -33,11 +37,13 @@ pub enum Fault {
 pub enum Family {
     /// [`ProcessFault`].
     Process,
+    /// [`NetworkFault`].
+    Network,
 }
 
 impl Family {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::Process];
+    pub const ALL: [Self; 2] = [Self::Process, Self::Network];
 }
 
 impl Fault {
@@ -46,6 +52,7 @@ impl Fault {
     pub fn family(&self) -> Family {
         match self {
             Self::Process(_) => Family::Process,
+            Self::Network(_) => Family::Network,
         }
     }
 
@@ -54,6 +61,16 @@ impl Fault {
     pub fn strike(&self) -> &dyn Strike {
         match self {
             Self::Process(fault) => fault,
+            Self::Network(fault) => fault,
+        }
+    }
+
+    /// A fault of `family` that makes sense within `bounds`, and how long it should last.
+    #[must_use]
+    pub fn draw(family: Family, chance: &mut Chance, bounds: &Bounds) -> Lasting<Self> {
+        match family {
+            Family::Process => ProcessFault::draw(chance, bounds).map(Self::Process),
+            Family::Network => NetworkFault::draw(chance, bounds).map(Self::Network),
         }
     }
 }

@@ -47,6 +47,16 @@ pub struct Lasting<F> {
     pub lasts_ms: u64,
 }
 
+impl<F> Lasting<F> {
+    /// The same duration of what `wrap` makes of the fault.
+    pub fn map<G>(self, wrap: impl FnOnce(F) -> G) -> Lasting<G> {
+        Lasting {
+            fault: wrap(self.fault),
+            lasts_ms: self.lasts_ms,
+        }
+    }
+}
+
 /// What a generator may assume of the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
