@@ -19,9 +19,12 @@ pub struct Link {
 pub struct Listing {
     /// The ATM that is asked.
     pub atm: String,
-    /// Result: the index that the table is of.
+    /// Result: an index that the ATM had certainly applied when it made the listing.
     #[serde(default)]
     pub applied: u64,
+    /// Result: the latest index it can have applied by then; absent: `applied` is the exact index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied_max: Option<u64>,
     /// Result: whether the ATM had applied everything that was committed when it was asked (a linearizable read).
     #[serde(default)]
     pub barrier: bool,
