@@ -9,3 +9,4 @@ pub mod lines;
 pub mod mail;
 pub mod nemesis;
 pub mod observer;
+pub mod peers;

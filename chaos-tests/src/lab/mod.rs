@@ -47,6 +47,7 @@ pub use plan::{ADMIN_PORT, HostPlan, PEER_PORT, PREFIX_LENGTH, Plan, atmd_toml};
 pub use privileges::{
     Privileges, Unavailable, available, enter_user_namespace, join_user_namespace, left_out,
 };
+pub(crate) use privileges::tool;
 pub use process::{Condition, Identity, Signal};
 pub use record::{HostRecord, PortKind, ProcessRecord, RECORD_FILE, REGISTRY, Record, registered};
 pub use spawn::{ATMD, program};

@@ -1,0 +1,28 @@
+//! `chaos`: tries to break the cluster's promises, in a lab of network namespaces or in a simulation, and judges what it saw.
+
+#[path = "chaos/bench_failover.rs"]
+mod bench_failover;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Tries to break the cluster's promises.
+#[derive(Parser)]
+#[command(name = "chaos", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Measure takeovers of this product beside keepalived, conntrackd and ucarp.
+    BenchFailover(bench_failover::Args),
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::BenchFailover(args) => bench_failover::main(&args),
+    }
+}
