@@ -1,8 +1,9 @@
 # Thin targets: each is one command a person could type. `make test` and `make demo` need root, or user namespaces.
 
 LAB = $(or $(CARGO_TARGET_DIR),target)/debug/lab
+CHAOS = $(or $(CARGO_TARGET_DIR),target)/debug/chaos
 
-.PHONY: demo test lint bench chaos tools
+.PHONY: demo test lint bench bench-failover chaos tools peers
 
 demo: tools
 	cargo build --workspace --bins
@@ -20,6 +21,11 @@ lint:
 bench: tools
 	cargo bench -p dataplane --bench forward
 
+# Takeover beside keepalived, conntrackd and ucarp; goes on where it was interrupted. BENCH='--trials 5 --time-limit 30m'
+bench-failover: tools peers
+	cargo build --workspace --bins
+	$(CHAOS) bench-failover --write-docs $(BENCH)
+
 # The promises under faults in namespaces, and ten times the usual runs of the lease simulation.
 chaos: tools
 	cargo build --workspace --bins
@@ -35,4 +41,16 @@ tools:
 	  else \
 	    echo "ip and nft are needed: apt-get install iproute2 nftables (as root)"; exit 69; \
 	  fi; \
+	fi
+
+# The routers to compare with. What cannot be had is skipped, by name.
+peers:
+	@missing=; for p in keepalived ucarp conntrackd conntrack; do \
+	  PATH="$$PATH:/usr/sbin:/sbin" command -v $$p >/dev/null || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ]; then \
+	  echo "installing$$missing"; \
+	  apt-get update -qq; \
+	  for p in $$missing; do apt-get install -y -qq --no-install-recommends $$p >/dev/null || echo "not installed: $$p"; done; \
+	elif [ -n "$$missing" ]; then \
+	  echo "left out:$$missing (as root: apt-get install$$missing)"; \
 	fi

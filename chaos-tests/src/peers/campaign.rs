@@ -164,7 +164,11 @@ fn told(trial: &Trial, took: Duration) -> String {
             shares.server_talks.open
         )
     });
-    let lost = if trial.restored { "" } else { ", never came back" };
+    let lost = if trial.restored {
+        ""
+    } else {
+        ", never came back"
+    };
     let after = trial
         .relief_outage_ms
         .map_or(String::new(), |ms| format!(" (after its end {ms:.0})"));

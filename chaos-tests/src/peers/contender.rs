@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Contender {
-    /// This product, HeartBeatDelay 100 ms.
+    /// This product, HeartBeatDelay 100 ms, MaxLostHeartbeats 2.
     #[serde(rename = "ours-100ms")]
     #[value(name = "ours-100ms")]
     Ours100Ms,
-    /// This product, HeartBeatDelay 50 ms.
+    /// This product, HeartBeatDelay 50 ms, MaxLostHeartbeats 3.
     #[serde(rename = "ours-50ms")]
     #[value(name = "ours-50ms")]
     Ours50Ms,
@@ -85,8 +85,8 @@ impl Contender {
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
-            Self::Ours100Ms => "atmd, heartbeat 100 ms",
-            Self::Ours50Ms => "atmd, heartbeat 50 ms",
+            Self::Ours100Ms => "atmd, heartbeat 100 ms, 2 lost",
+            Self::Ours50Ms => "atmd, heartbeat 50 ms, 3 lost",
             Self::OursFast => "atmd, fast profile",
             Self::Keepalived1S => "keepalived, advert 1 s",
             Self::Keepalived100Ms => "keepalived, advert 0.1 s",

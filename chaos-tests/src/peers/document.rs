@@ -41,7 +41,13 @@ impl Report {
         }
         text += "outage: ms without an ICMP echo answer of the VIP, min / median / p99; two voices: trials with any; ms at most, or to the end of what was watched\n\n";
         for target in &self.targets {
-            let _ = writeln!(text, "{:<8} {}: {}", held(target), target.goal, target.measured);
+            let _ = writeln!(
+                text,
+                "{:<8} {}: {}",
+                held(target),
+                target.goal,
+                target.measured
+            );
         }
         for (contender, reason) in &self.skipped {
             let _ = writeln!(text, "skipped  {}: {reason}", contender.label());
@@ -70,7 +76,12 @@ impl Report {
             if cells.is_empty() {
                 continue;
             }
-            let _ = write!(text, "\n### {}\n\n| {} |\n|", capital(strike.label()), HEAD.join(" | "));
+            let _ = write!(
+                text,
+                "\n### {}\n\n| {} |\n|",
+                capital(strike.label()),
+                HEAD.join(" | ")
+            );
             text += &"---|".repeat(HEAD.len());
             text.push('\n');
             for cell in cells {
@@ -79,7 +90,13 @@ impl Report {
         }
         text += "\n## Goals of this product\n\n| goal | measured | |\n|---|---|---|\n";
         for target in &self.targets {
-            let _ = writeln!(text, "| {} | {} | {} |", target.goal, target.measured, held(target));
+            let _ = writeln!(
+                text,
+                "| {} | {} | {} |",
+                target.goal,
+                target.measured,
+                held(target)
+            );
         }
         for (contender, reason) in &self.skipped {
             let _ = writeln!(text, "\nNot measured: {} ({reason}).", contender.label());
@@ -96,14 +113,22 @@ impl Report {
 
     /// How many attempts proved nothing, by contender.
     fn void(&self) -> String {
-        let count = |contender: &Contender| self.failures.iter().filter(|f| f.contender == *contender).count();
+        let count = |contender: &Contender| {
+            self.failures
+                .iter()
+                .filter(|f| f.contender == *contender)
+                .count()
+        };
         let parts: Vec<_> = Contender::ALL
             .iter()
             .map(|c| (c, count(c)))
             .filter(|(_, n)| *n > 0)
             .map(|(c, n)| format!("{} {n}", c.label()))
             .collect();
-        format!("attempts that proved nothing and were repeated: {}", parts.join(", "))
+        format!(
+            "attempts that proved nothing and were repeated: {}",
+            parts.join(", ")
+        )
     }
 }
 
@@ -120,9 +145,8 @@ const HEAD: [&str; 9] = [
 ];
 
 fn row(cell: &Cell) -> [String; 9] {
-    let survival = |s: Option<Survival>| {
-        s.map_or_else(|| "-".to_owned(), |s| format!("{} %", s.percent()))
-    };
+    let survival =
+        |s: Option<Survival>| s.map_or_else(|| "-".to_owned(), |s| format!("{} %", s.percent()));
     let stall = |s: Option<Survival>| {
         s.and_then(|s| s.stall_ms)
             .map_or_else(|| "-".to_owned(), |ms| format!("{ms:.0}"))
@@ -176,11 +200,21 @@ fn capital(text: &str) -> String {
 fn aligned(rows: impl Iterator<Item = Vec<String>>) -> String {
     let rows: Vec<_> = rows.collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |n: usize| rows.iter().filter_map(|r: &Vec<String>| r.get(n)).map(|c| c.chars().count()).max().unwrap_or(0);
+    let width = |n: usize| {
+        rows.iter()
+            .filter_map(|r: &Vec<String>| r.get(n))
+            .map(|c| c.chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let widths: Vec<_> = (0..columns).map(width).collect();
     let mut text = String::new();
     for row in &rows {
-        let cells: Vec<_> = row.iter().zip(&widths).map(|(c, w)| format!("{c:<w$}")).collect();
+        let cells: Vec<_> = row
+            .iter()
+            .zip(&widths)
+            .map(|(c, w)| format!("{c:<w$}"))
+            .collect();
         let _ = writeln!(text, "  {}", cells.join("  ").trim_end());
     }
     text
@@ -196,8 +230,9 @@ run, trial by trial in turn, seen by the same client. `make bench-failover` meas
 const METHOD: &str = "
 ## What was measured, and for whom
 
-Each router is a network namespace on one bridge, with three servers and a client. This product runs as three ATMs with
-MaxLostHeartbeats as the table's configuration says, the others as the usual pair: the first router master, default preemption.
+Each router is a network namespace on one bridge, with three servers and a client. This product runs as three ATMs: *heartbeat
+100 ms, 2 lost* is HeartBeatDelay 100ms and MaxLostHeartbeats 2. The others run as the usual pair: priorities 200 and 190, the first router master, default
+preemption.
 
 - **The VIP.** For this product it is spoken for by atmd, never by a kernel. For keepalived and ucarp it is an address of the router's kernel.
 - **Outage.** The client asks the VIP by ICMP echo every millisecond, through its own neighbour table. The outage is the longest time from the
@@ -226,7 +261,7 @@ Everything random comes from the seed: the order of contenders and faults in eac
 
     make bench-failover                                      all of it: 20 trials of each, about two hours
     make bench-failover BENCH='--trials 5 --time-limit 30m'
-    target/debug/chaos bench-failover --contenders ours-100ms,keepalived-100ms --strikes crash --trials 20
+    target/debug/chaos bench-failover --contenders ours-100ms,keepalived-100ms --faults crash --trials 20
 
 Results are added to `target/bench-failover/trials.jsonl` as they come; an interrupted campaign goes on where it was (`--fresh` begins anew). The page is
 written by `--write-docs`.
@@ -274,7 +309,10 @@ mod tests {
             assert!(table.contains(part), "{part} in {table}");
         }
         let page = report.page("failover.svg");
-        assert!(page.contains("| ucarp, advert 1 s | 1 | 0 / 0 / 0 | - | 0 of 1 | 0 | - | - | - |"), "{page}");
+        assert!(
+            page.contains("| ucarp, advert 1 s | 1 | 0 / 0 / 0 | - | 0 of 1 | 0 | - | - | - |"),
+            "{page}"
+        );
         assert!(page.contains("![Outage and two voices, each trial a dot](failover.svg)"));
         assert!(page.contains("seed 7"));
     }

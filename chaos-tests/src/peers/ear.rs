@@ -36,7 +36,8 @@ impl Ear {
     pub(super) fn speaker(&self, time: Duration) -> Option<Mac> {
         let events = self.recent();
         let now = realtime_ns();
-        let since = |time: Duration| now.saturating_sub(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        let since =
+            |time: Duration| now.saturating_sub(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
         let latest = only_voice(&events, since(time / 2), now)?;
         (only_voice(&events, since(time), now) == Some(latest)).then_some(latest)
     }

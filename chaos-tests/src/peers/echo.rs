@@ -62,19 +62,22 @@ impl EchoProber {
             threads: Vec::new(),
         };
         // Tells the answers of this prober from those of any other in the same host.
-        let identifier = u16::from_be_bytes(realtime_ns().to_be_bytes()[5..7].try_into().unwrap_or_default());
+        let identifier = u16::from_be_bytes(
+            realtime_ns().to_be_bytes()[5..7]
+                .try_into()
+                .unwrap_or_default(),
+        );
         let (asked, answers) = (Arc::clone(&shared), Arc::clone(&port));
-        let tasks: [(&str, Box<dyn FnOnce() + Send>); 2] = [
-            ("echo-answers", Box::new(move || hear(&answers, identifier, &shared))),
-            ("echo-questions", Box::new(move || ask(&port, identifier, &asked))),
-        ];
-        for (name, task) in tasks {
-            let thread = thread::Builder::new().name(name.to_owned()).spawn(task);
-            prober
-                .threads
-                .push(thread.map_err(LabError::io("start a thread"))?);
-        }
+        prober.run("echo-answers", move || hear(&answers, identifier, &shared))?;
+        prober.run("echo-questions", move || ask(&port, identifier, &asked))?;
         Ok(prober)
+    }
+
+    fn run(&mut self, name: &str, task: impl FnOnce() + Send + 'static) -> Result<(), LabError> {
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(task);
+        let thread = thread.map_err(LabError::io("start a thread"))?;
+        self.threads.push(thread);
+        Ok(())
     }
 
     /// What was asked so far, in order.
@@ -85,7 +88,8 @@ impl EchoProber {
     /// What was asked in the last `time`.
     pub(super) fn latest(&self, time: Duration) -> Vec<Probe> {
         let probes = self.shared.probes();
-        let since = realtime_ns().saturating_sub(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        let since =
+            realtime_ns().saturating_sub(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
         let first = probes.partition_point(|probe| probe.sent < since);
         probes.get(first..).unwrap_or_default().to_vec()
     }

@@ -81,7 +81,10 @@ impl From<LabError> for PeersError {
 
 impl PeersError {
     /// For [`PeersError::File`].
-    pub(super) fn file(what: &'static str, path: &std::path::Path) -> impl FnOnce(io::Error) -> Self {
+    pub(super) fn file(
+        what: &'static str,
+        path: &std::path::Path,
+    ) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::File { what, path, source }
     }

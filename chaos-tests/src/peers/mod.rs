@@ -63,7 +63,7 @@ pub struct BenchArgs {
     #[arg(long, value_enum, value_delimiter = ',')]
     pub contenders: Vec<Contender>,
     /// Only these faults, separated by commas
-    #[arg(long, value_enum, value_delimiter = ',', alias = "strikes")]
+    #[arg(long, value_enum, value_delimiter = ',')]
     pub faults: Vec<Strike>,
     /// Where everything random comes from [default: the one of the results that are there, else the time]
     #[arg(long)]
@@ -105,7 +105,11 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode, PeersError> {
     let seed = args.seed.unwrap_or_else(realtime_ns);
     let campaign = campaign::describe(seed, &wanted.contenders);
     let mut results = Results::open(&path, campaign, args.seed.is_some())?;
-    println!("seed {}, results in {}", results.campaign.seed, path.display());
+    println!(
+        "seed {}, results in {}",
+        results.campaign.seed,
+        path.display()
+    );
     let ending = if args.report_only {
         Ending::default()
     } else {
@@ -115,7 +119,10 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode, PeersError> {
     println!("\n{}", report.table());
     write_files(args, &report, &results)?;
     if ending.left > 0 {
-        println!("time was up: {} trials are left; the same command goes on", ending.left);
+        println!(
+            "time was up: {} trials are left; the same command goes on",
+            ending.left
+        );
     }
     if ending.failed > 0 {
         println!("{} trials could not be measured", ending.failed);
@@ -164,7 +171,9 @@ fn or_all<T: Copy>(given: &[T], all: &[T]) -> Vec<T> {
 /// `90s`, `30m`, `2h`.
 fn duration(text: &str) -> Result<Duration, String> {
     let refused = || format!("{text:?} is no time; write it as 90s, 30m or 2h");
-    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(refused)?;
+    let (number, unit) = text
+        .split_at_checked(text.len().saturating_sub(1))
+        .ok_or_else(refused)?;
     let seconds = match unit {
         "s" => 1,
         "m" => 60,

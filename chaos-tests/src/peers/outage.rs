@@ -41,10 +41,7 @@ pub(super) fn longest(probes: &[Probe], from: u64, to: u64) -> Outage {
     for probe in probes.iter().filter(|p| (from..to).contains(&p.sent)) {
         match (probe.is_answered(), begun) {
             (true, Some(since)) => {
-                let ns = probe
-                    .answered
-                    .unwrap_or(probe.sent)
-                    .saturating_sub(since);
+                let ns = probe.answered.unwrap_or(probe.sent).saturating_sub(since);
                 if ns > longest.ns {
                     longest = Outage { ns, over: true };
                 }

@@ -184,7 +184,10 @@ impl Pair {
                     Kind::Conntrackd => {
                         let text = router.keepalived_conf(self.contender);
                         write(&router.dir.join("keepalived.conf"), &text)?;
-                        write(&router.dir.join("conntrackd.conf"), &router.conntrackd_conf())?;
+                        write(
+                            &router.dir.join("conntrackd.conf"),
+                            &router.conntrackd_conf(),
+                        )?;
                         write(&router.dir.join("notify.sh"), &router.notify_script())?;
                         let filter = router.dir.join("filter.nft");
                         write(&filter, &router.filter())?;
@@ -195,12 +198,15 @@ impl Pair {
             })?;
             if self.contender.kind() == Kind::Conntrackd {
                 // A forwarder that says nothing of its own, and takes up no connection in the middle.
-                self.set(name, &[
-                    ("ipv4/ip_forward", "1"),
-                    ("ipv4/conf/all/send_redirects", "0"),
-                    ("ipv4/conf/eth0/send_redirects", "0"),
-                    ("netfilter/nf_conntrack_tcp_loose", "0"),
-                ])?;
+                self.set(
+                    name,
+                    &[
+                        ("ipv4/ip_forward", "1"),
+                        ("ipv4/conf/all/send_redirects", "0"),
+                        ("ipv4/conf/eth0/send_redirects", "0"),
+                        ("netfilter/nf_conntrack_tcp_loose", "0"),
+                    ],
+                )?;
             }
         }
         Ok(())
@@ -227,7 +233,9 @@ fn serve(lab: &Lab) -> Result<Vec<Server>, PeersError> {
     let gateway = gateway_of(vip_of(lab)).to_string();
     let mut servers = Vec::new();
     for host in lab.hosts().iter().filter(|h| h.is_server()) {
-        let route = ["ip", "route", "add", &client, "via", &gateway, "dev", "eth0"];
+        let route = [
+            "ip", "route", "add", &client, "via", &gateway, "dev", "eth0",
+        ];
         run(lab, host.name(), &route)?;
         let args = ServerArgs {
             listen: SocketAddr::from(([0, 0, 0, 0], LINES_PORT)),

@@ -145,7 +145,10 @@ fn read(path: &Path) -> Result<Vec<Entry>, PeersError> {
         reason,
     };
     if length > FILE_BYTES_MAX {
-        return Err(bad(1, format!("{length} bytes are more than {FILE_BYTES_MAX}")));
+        return Err(bad(
+            1,
+            format!("{length} bytes are more than {FILE_BYTES_MAX}"),
+        ));
     }
     let mut text = fs::read_to_string(path).map_err(PeersError::file("read", path))?;
     let whole = text.rfind('\n').map_or(0, |at| at + 1);

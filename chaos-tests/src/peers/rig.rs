@@ -161,9 +161,14 @@ fn configuration(contender: Contender) -> Result<String, LabError> {
     Ok(model::conf::print(&config))
 }
 
-/// MaxLostHeartbeats of this product's contenders.
-pub(super) fn max_lost_heartbeats(_contender: Contender) -> u32 {
-    3
+/// MaxLostHeartbeats of this product's contenders. keepalived, too, gives up two to three intervals after a crash: three after
+/// the last advertisement, which came up to one before.
+fn max_lost_heartbeats(contender: Contender) -> u32 {
+    if contender == Contender::Ours100Ms {
+        2
+    } else {
+        3
+    }
 }
 
 /// How long a contender may take until its first router speaks: elections, and three advertisements of a second.
@@ -172,7 +177,14 @@ pub(super) const SPEAK_MAX: Duration = Duration::from_secs(20);
 fn set_link(lab: &Lab, host: &str, up: bool) -> Result<(), PeersError> {
     let switch = lab.record().switch();
     let port = bridge_port(host);
-    let words = ["-n", &switch, "link", "set", &port, if up { "up" } else { "down" }];
+    let words = [
+        "-n",
+        &switch,
+        "link",
+        "set",
+        &port,
+        if up { "up" } else { "down" },
+    ];
     let output = tool("ip").args(words).output();
     let output = output.map_err(LabError::io("run ip"))?;
     if output.status.success() {

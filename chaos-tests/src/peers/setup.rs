@@ -8,8 +8,9 @@ use std::time::Duration;
 use super::contender::Contender;
 use crate::lab::LINES_PORT;
 
-/// Of the two routers, in the order of their hosts: the first one is master while both live.
-const PRIORITIES: [u8; 2] = [150, 100];
+/// Of the two routers, in the order of their hosts: the first one is master while both live. High ones, because what a router
+/// lacks to 256 is added to the time it waits.
+const PRIORITIES: [u8; 2] = [200, 190];
 
 /// One router of a pair.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +35,11 @@ impl Router<'_> {
     /// `keepalived.conf`: an ordinary pair, the preferred one master, sub-second intervals by VRRPv3.
     pub(super) fn keepalived_conf(&self, contender: Contender) -> String {
         let advert = contender.beat();
-        let version = if advert < Duration::from_secs(1) { 3 } else { 2 };
+        let version = if advert < Duration::from_secs(1) {
+            3
+        } else {
+            2
+        };
         let (state, priority) = match self.number {
             0 => ("MASTER", PRIORITIES[0]),
             _ => ("BACKUP", PRIORITIES[1]),
@@ -47,13 +52,24 @@ impl Router<'_> {
         );
         if contender == Contender::Keepalived10Ms {
             // What its manual recommends for such intervals, and what the fast profile of this product does, too.
-            text = text.replace(" script_user root\n", " script_user root\n vrrp_rt_priority 50\n vrrp_no_swap\n");
+            text = text.replace(
+                " script_user root\n",
+                " script_user root\n vrrp_rt_priority 50\n vrrp_no_swap\n",
+            );
         }
         let _ = write!(text, " virtual_ipaddress {{\n  {}/32 dev eth0\n", self.vip);
         if contender.keeps_connections() {
             let _ = write!(text, "  {}/32 dev eth0\n }}\n", self.gateway);
-            for (state, word) in [("master", "primary"), ("backup", "backup"), ("fault", "fault")] {
-                let _ = writeln!(text, " notify_{state} \"{} {word}\"", self.file("notify.sh"));
+            for (state, word) in [
+                ("master", "primary"),
+                ("backup", "backup"),
+                ("fault", "fault"),
+            ] {
+                let _ = writeln!(
+                    text,
+                    " notify_{state} \"{} {word}\"",
+                    self.file("notify.sh")
+                );
             }
         } else {
             text += " }\n";
@@ -190,7 +206,10 @@ mod tests {
             (Contender::Keepalived10Ms, 3, "0.01"),
         ] {
             let text = router.keepalived_conf(contender);
-            assert!(text.contains(&format!("vrrp_version {version}\n")), "{text}");
+            assert!(
+                text.contains(&format!("vrrp_version {version}\n")),
+                "{text}"
+            );
             assert!(text.contains(&format!("advert_int {interval}\n")), "{text}");
             assert_eq!(text.matches('{').count(), text.matches('}').count());
         }
@@ -202,9 +221,16 @@ mod tests {
         let plain = router.keepalived_conf(Contender::Keepalived100Ms);
         assert!(!plain.contains("notify_") && !plain.contains("10.1.0.101"));
         let tuned = router.keepalived_conf(Contender::Conntrackd100Ms);
-        assert!(tuned.contains("notify_master \"/d/notify.sh primary\"\n"), "{tuned}");
+        assert!(
+            tuned.contains("notify_master \"/d/notify.sh primary\"\n"),
+            "{tuned}"
+        );
         assert!(tuned.contains("10.1.0.101/32"));
         assert_eq!(tuned.matches('{').count(), tuned.matches('}').count());
-        assert!(router.filter().contains("mod 2 map { 0 : 10.1.0.11, 1 : 10.1.0.12 }"));
+        assert!(
+            router
+                .filter()
+                .contains("mod 2 map { 0 : 10.1.0.11, 1 : 10.1.0.12 }")
+        );
     }
 }

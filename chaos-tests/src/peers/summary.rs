@@ -107,9 +107,11 @@ impl Survival {
 /// The cells of `trials`, fault by fault, in the order of the tables.
 #[must_use]
 pub fn cells(trials: &[Trial]) -> Vec<Cell> {
-    let keys = Strike::ALL
-        .iter()
-        .flat_map(|strike| Contender::ALL.iter().map(move |contender| (strike, contender)));
+    let keys = Strike::ALL.iter().flat_map(|strike| {
+        Contender::ALL
+            .iter()
+            .map(move |contender| (strike, contender))
+    });
     keys.filter_map(|(&strike, &contender)| cell(trials, contender, strike))
         .collect()
 }
@@ -154,7 +156,11 @@ pub fn targets(cells: &[Cell]) -> Vec<Target> {
     let ours = || cells.iter().filter(|c| c.contender.kind() == Kind::Ours);
     let trials: usize = ours().map(|c| c.trials).sum();
     let loud: usize = ours().map(|c| c.two_voices_trials).sum();
-    let survival = || ours().flat_map(|c| [c.client_talks, c.server_talks]).flatten();
+    let survival = || {
+        ours()
+            .flat_map(|c| [c.client_talks, c.server_talks])
+            .flatten()
+    };
     let (open, alive) = survival().fold((0, 0), |(o, a), s| (o + s.open, a + s.alive));
     let crash = |contender| {
         let of = |c: &&Cell| c.contender == contender && c.strike == Strike::Crash;
@@ -182,7 +188,9 @@ pub fn targets(cells: &[Cell]) -> Vec<Target> {
             reached: same.map(|ms| ms <= bar),
         },
         Target {
-            goal: format!("fast profile: median outage after a crash at most {FAST_CRASH_MS_MAX} ms"),
+            goal: format!(
+                "fast profile: median outage after a crash at most {FAST_CRASH_MS_MAX} ms"
+            ),
             measured: measured(fast),
             reached: fast.map(|ms| ms <= FAST_CRASH_MS_MAX),
         },
@@ -251,6 +259,9 @@ pub(super) mod tests {
             contradictions: Some(1),
             ..crash(Contender::OursFast, 99.0)
         });
-        assert_eq!(reached(&trials), [Some(false), None, Some(false), Some(true)]);
+        assert_eq!(
+            reached(&trials),
+            [Some(false), None, Some(false), Some(true)]
+        );
     }
 }

@@ -234,7 +234,11 @@ fn after_relief(contender: Contender) -> Duration {
 }
 
 /// The fault must have met the router that spoke, and the observer must have heard everything.
-fn judge_observation(observation: &Observation, mac: [u8; 6], struck: u64) -> Result<(), PeersError> {
+fn judge_observation(
+    observation: &Observation,
+    mac: [u8; 6],
+    struck: u64,
+) -> Result<(), PeersError> {
     if observation.overflow > 0 || observation.missed > 0 || !observation.complete {
         return Err(PeersError::Void(format!(
             "the observer missed frames ({} overflowed, {} missed)",

@@ -134,7 +134,11 @@ mod tests {
 
     #[test]
     fn what_has_not_ended_is_said_to_last() {
-        let both = [answers(1, (0..100).step_by(2)), answers(2, (50..200).step_by(2))].concat();
+        let both = [
+            answers(1, (0..100).step_by(2)),
+            answers(2, (50..200).step_by(2)),
+        ]
+        .concat();
         assert!(two_voices(&both, 0, 90 * MS).to_the_end);
         assert!(!two_voices(&both, 0, 190 * MS).to_the_end);
     }
@@ -148,7 +152,10 @@ mod tests {
 
     #[test]
     fn by_turns_with_pauses_is_one_voice_at_a_time() {
-        let (first, again) = (answers(1, (0..100).step_by(2)), answers(1, (300..400).step_by(2)));
+        let (first, again) = (
+            answers(1, (0..100).step_by(2)),
+            answers(1, (300..400).step_by(2)),
+        );
         assert_eq!(ms(&[first, answers(2, (150..250).step_by(2)), again]), 0);
     }
 
