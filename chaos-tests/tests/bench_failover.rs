@@ -1,5 +1,10 @@
 //! The comparison of takeovers measures what it says: one trial of this product, and one of a peer that must show two voices.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper that cannot go on has failed its test"
+)]
+
 use chaos_tests::lab::ready;
 use chaos_tests::peers::{BenchArgs, Contender, Entry, Strike, TRIALS_FILE, Trial, run};
 

@@ -10,8 +10,7 @@ use super::pair::Pair;
 use super::strike::Strike;
 use crate::cluster::{Cluster, SETTLE_MAX};
 use crate::lab::{
-    ATMD, Condition, Fault, Lab, LabError, Signal, bridge_port, default_configuration,
-    read_configuration, tool,
+    ATMD, Condition, Fault, Lab, LabError, Signal, default_configuration, read_configuration, tool,
 };
 use crate::observer::Mac;
 
@@ -82,7 +81,7 @@ impl Rig {
             Strike::Stop => {
                 all(Signal::STOP);
             }
-            Strike::LinkDown => set_link(lab, victim, false)?,
+            Strike::LinkDown => lab.fault(Fault::LinkDown, victim)?,
             Strike::Partition => lab.fault(Fault::CutPeers, victim)?,
         }
         Ok(())
@@ -105,7 +104,6 @@ impl Rig {
     /// Undoes whatever was done to `victim`, until the contender is as it was at the beginning.
     pub(super) fn mend(&self, victim: &str) -> Result<(), PeersError> {
         let lab = self.lab();
-        set_link(lab, victim, true)?;
         lab.fault(Fault::Heal, victim)?;
         match &self.system {
             System::Ours(cluster) => {
@@ -173,26 +171,3 @@ fn max_lost_heartbeats(contender: Contender) -> u32 {
 
 /// How long a contender may take until its first router speaks: elections, and three advertisements of a second.
 pub(super) const SPEAK_MAX: Duration = Duration::from_secs(20);
-
-fn set_link(lab: &Lab, host: &str, up: bool) -> Result<(), PeersError> {
-    let switch = lab.record().switch();
-    let port = bridge_port(host);
-    let words = [
-        "-n",
-        &switch,
-        "link",
-        "set",
-        &port,
-        if up { "up" } else { "down" },
-    ];
-    let output = tool("ip").args(words).output();
-    let output = output.map_err(LabError::io("run ip"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(PeersError::Command {
-        host: switch.clone(),
-        command: format!("ip {}", words.join(" ")),
-        said: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-    })
-}
