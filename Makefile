@@ -6,11 +6,11 @@ CHAOS = $(or $(CARGO_TARGET_DIR),target)/debug/chaos
 .PHONY: demo test lint bench bench-failover chaos tools peers
 
 demo: tools
-	cargo build --workspace --bins
+	cargo build --workspace
 	$(LAB) demo --dir target/demo
 
 test: tools
-	cargo build --workspace --bins
+	cargo build --workspace
 	cargo test --workspace
 
 lint:
@@ -28,7 +28,7 @@ bench-failover: tools peers
 
 # The promises under faults in namespaces, and ten times the usual runs of the lease simulation.
 chaos: tools
-	cargo build --workspace --bins
+	cargo build --workspace
 	LEASE_RUNS=150000 cargo test --workspace --test lease_simulation
 	cargo test --workspace --test 'promise_*' --test 'takeover_*'
 

@@ -3,6 +3,7 @@
 pub mod checkers;
 pub mod cluster;
 pub mod demo;
+pub mod equipment;
 pub mod history;
 pub mod lab;
 pub mod lines;

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use crate::equipment::EquipmentError;
 use crate::lab::LabError;
 
 /// Why a step of a test could not be done; the text is what a failed test shows.
@@ -15,6 +16,9 @@ pub enum ClusterError {
         #[from]
         source: LabError,
     },
+    /// What faults of a host's resources need.
+    #[error(transparent)]
+    Equipment(#[from] EquipmentError),
     /// A condition did not come true in time.
     #[error("not within {limit:?}: {what}; last seen: {last}")]
     Late {

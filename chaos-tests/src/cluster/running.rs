@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use super::error::ClusterError;
 use super::status::Status;
 use super::wait::wait_until;
+use crate::equipment::Equipment;
 use crate::lab::{
     ATMD, Builder, LINES_PORT, Lab, LabError, default_configuration, program, read_configuration,
 };
@@ -77,7 +78,20 @@ impl Cluster {
         daemon: &Path,
         env: &[(String, String)],
     ) -> Result<Self, ClusterError> {
-        let cluster = Self::begin(builder, daemon, env)?;
+        Self::start_equipped(builder, daemon, env, &Equipment::default())
+    }
+
+    /// As [`Self::start_running`], with what faults of the ATMs' resources need.
+    ///
+    /// # Errors
+    /// As [`Self::start`], and [`ClusterError::Equipment`].
+    pub fn start_equipped(
+        builder: Builder,
+        daemon: &Path,
+        env: &[(String, String)],
+        equipment: &Equipment,
+    ) -> Result<Self, ClusterError> {
+        let cluster = Self::begin(builder, daemon, env, equipment)?;
         let hosts = cluster.atms();
         let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
         cluster.wait_for(
@@ -93,6 +107,7 @@ impl Cluster {
         builder: Builder,
         daemon: &Path,
         env: &[(String, String)],
+        equipment: &Equipment,
     ) -> Result<Self, ClusterError> {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         // Looked for before anything is made.
@@ -116,11 +131,14 @@ impl Cluster {
             .filter(|host| host.is_atm() || host.is_server())
         {
             let (daemon, config) = (daemon.to_string_lossy(), host.dir().join("atmd.toml"));
-            host.spawn(
-                ATMD,
-                [daemon.as_ref(), "--config", &config.to_string_lossy()],
-                env,
-            )?;
+            let mut argv = if host.is_atm() {
+                equipment.install(&lab, host.name())?
+            } else {
+                Vec::new()
+            };
+            let command = [daemon.as_ref(), "--config", &config.to_string_lossy()];
+            argv.extend(command.map(str::to_owned));
+            host.spawn(ATMD, argv, env)?;
         }
         Ok(Self {
             lab,

@@ -41,13 +41,13 @@ pub use handle::{Lab, PROCESSES_MAX};
 pub use host::{EXEC_SECONDS_MAX, Host};
 pub use impair::{DUPLICATE_PPM_MAX, Effect, Frames, Impairment, PPM};
 pub(crate) use netns::enter;
+pub(crate) use privileges::tool;
 pub use netns::in_namespace;
 pub use network::{Link, MTU, OBSERVER_INTERFACE, bridge_port, format_mac};
 pub use plan::{ADMIN_PORT, HostPlan, PEER_PORT, PREFIX_LENGTH, Plan, atmd_toml};
 pub use privileges::{
     Privileges, Unavailable, available, enter_user_namespace, join_user_namespace, left_out,
 };
-pub(crate) use privileges::tool;
 pub use process::{Condition, Identity, Signal};
 pub use record::{HostRecord, PortKind, ProcessRecord, RECORD_FILE, REGISTRY, Record, registered};
 pub use spawn::{ATMD, program};

@@ -1,6 +1,7 @@
 //! Why a fault could not strike, or not be undone.
 
 use crate::cluster::ClusterError;
+use crate::equipment::EquipmentError;
 use crate::lab::LabError;
 
 use super::target::TargetError;
@@ -14,6 +15,9 @@ pub enum NemesisError {
     /// The cluster did not answer as it should.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
+    /// A host lacks what the fault needs.
+    #[error(transparent)]
+    Equipment(#[from] EquipmentError),
     /// A target names nobody at the moment.
     #[error(transparent)]
     Target(#[from] TargetError),

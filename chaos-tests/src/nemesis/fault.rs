@@ -3,8 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::chance::Chance;
+use super::clock::ClockFault;
+use super::disk::DiskFault;
 use super::network::NetworkFault;
+use super::power::PowerFault;
 use super::process::ProcessFault;
+use super::resource::ResourceFault;
 use super::strike::{Bounds, Draw, Lasting, Strike};
 
 /// A fault with all of its parameters.
@@ -17,6 +21,14 @@ pub enum Fault {
     Process(ProcessFault),
     /// Of the network between hosts.
     Network(NetworkFault),
+    /// Of a disk: slow, hanging, failing, lying, full, read-only.
+    Disk(DiskFault),
+    /// Of the power: what was not synced is lost.
+    Power(PowerFault),
+    /// Of processor and memory: too little of them, or none for a while.
+    Resource(ResourceFault),
+    /// Of the clocks that a daemon sees.
+    Clock(ClockFault),
 }
 
 /// A family of faults.
@@ -39,11 +51,26 @@ pub enum Family {
     Process,
     /// [`NetworkFault`].
     Network,
+    /// [`DiskFault`].
+    Disk,
+    /// [`PowerFault`].
+    Power,
+    /// [`ResourceFault`].
+    Resource,
+    /// [`ClockFault`].
+    Clock,
 }
 
 impl Family {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Process, Self::Network];
+    pub const ALL: [Self; 6] = [
+        Self::Process,
+        Self::Network,
+        Self::Disk,
+        Self::Power,
+        Self::Resource,
+        Self::Clock,
+    ];
 }
 
 impl Fault {
@@ -53,6 +80,10 @@ impl Fault {
         match self {
             Self::Process(_) => Family::Process,
             Self::Network(_) => Family::Network,
+            Self::Disk(_) => Family::Disk,
+            Self::Power(_) => Family::Power,
+            Self::Resource(_) => Family::Resource,
+            Self::Clock(_) => Family::Clock,
         }
     }
 
@@ -62,6 +93,10 @@ impl Fault {
         match self {
             Self::Process(fault) => fault,
             Self::Network(fault) => fault,
+            Self::Disk(fault) => fault,
+            Self::Power(fault) => fault,
+            Self::Resource(fault) => fault,
+            Self::Clock(fault) => fault,
         }
     }
 
@@ -71,6 +106,10 @@ impl Fault {
         match family {
             Family::Process => ProcessFault::draw(chance, bounds).map(Self::Process),
             Family::Network => NetworkFault::draw(chance, bounds).map(Self::Network),
+            Family::Disk => DiskFault::draw(chance, bounds).map(Self::Disk),
+            Family::Power => PowerFault::draw(chance, bounds).map(Self::Power),
+            Family::Resource => ResourceFault::draw(chance, bounds).map(Self::Resource),
+            Family::Clock => ClockFault::draw(chance, bounds).map(Self::Clock),
         }
     }
 }

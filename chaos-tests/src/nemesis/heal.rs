@@ -1,5 +1,6 @@
 //! Restores a lab whatever was done to it.
 
+use crate::equipment;
 use crate::lab::{ATMD, Condition, Lab, LabError, Signal};
 
 use super::scene::Scene;
@@ -13,7 +14,7 @@ pub struct Healed {
     pub failed: Vec<String>,
 }
 
-/// Ends every impairment of the network, revives every link, continues and starts every daemon.
+/// Ends every impairment of the network and of disks and clocks, revives every link, continues and starts every daemon.
 ///
 /// Needs no memory of the faults, so it also heals what an interrupted run left. Idempotent.
 #[must_use]
@@ -24,6 +25,10 @@ pub fn heal_all(scene: &Scene<'_>) -> Healed {
         healed.failed.push(error.to_string());
     }
     for host in lab.hosts() {
+        // Before the daemon is started, which would only end once more on a bad disk.
+        if let Err(error) = equipment::mend(lab, host.name()) {
+            healed.failed.push(error.to_string());
+        }
         match revive(lab, host.name()) {
             Ok(true) => healed.restarted.push(host.name().to_owned()),
             Ok(false) => {}

@@ -6,12 +6,16 @@
 //! Invariant: every fault has an end that restores what it broke, whatever else went wrong meanwhile.
 
 mod chance;
+mod clock;
+mod disk;
 mod error;
 mod fault;
 mod generate;
 mod heal;
 mod network;
+mod power;
 mod process;
+mod resource;
 mod runner;
 mod scene;
 mod schedule;
@@ -19,12 +23,16 @@ mod strike;
 mod target;
 
 pub use chance::Chance;
+pub use clock::ClockFault;
+pub use disk::DiskFault;
 pub use error::NemesisError;
 pub use fault::{Family, Fault};
 pub use generate::generate;
 pub use heal::{Healed, heal_all};
 pub use network::{Disturbance, NetworkFault};
+pub use power::PowerFault;
 pub use process::ProcessFault;
+pub use resource::ResourceFault;
 pub use runner::{Edge, Outcome, Report, Stop, run};
 pub use scene::{Holds, Scene};
 pub use schedule::{Action, FaultId, STEPS_MAX, Schedule, ScheduleError, Step};

@@ -180,8 +180,13 @@ pub(super) fn take_down(
     Ok(())
 }
 
+/// Has nobody but the fault `id` start the daemon on `host` if it ends: [`bring_up`] does.
+pub(super) fn keep_down(scene: &Scene<'_>, host: &str, id: FaultId) {
+    scene.holds().hold(&down(host), id);
+}
+
 /// Starts the daemon on `host` as it was started before, unless another fault keeps it down or it runs.
-fn bring_up(scene: &Scene<'_>, host: &str, id: FaultId) -> Result<(), NemesisError> {
+pub(super) fn bring_up(scene: &Scene<'_>, host: &str, id: FaultId) -> Result<(), NemesisError> {
     let mut holds = scene.holds();
     if !holds.release(&down(host), id) {
         return Ok(());

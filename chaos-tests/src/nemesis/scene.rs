@@ -165,7 +165,11 @@ fn ask_all(cluster: &Cluster) -> Option<String> {
                     return;
                 };
                 let itself = status.active.as_ref() == Some(&status.answered_by);
-                if itself && status.lease_left_ms > 0 {
+                // A backup relays the question: who answered counts, not who was asked.
+                if itself
+                    && status.lease_left_ms > 0
+                    && let Ok(host) = cluster.host_of(&status.answered_by)
+                {
                     let _ = answers.send((status.epoch, host));
                 }
             });
