@@ -11,3 +11,4 @@ pub mod mail;
 pub mod nemesis;
 pub mod observer;
 pub mod peers;
+pub mod report;

@@ -128,6 +128,9 @@ pub fn fault_spans(history: &History) -> Vec<FaultSpan> {
     spans
 }
 
+/// Gaps of no more than this many usual intervals are no outages.
+const USUAL_MAX: u64 = 3;
+
 /// The answered probes of one series, by the time they were sent.
 struct Series<'a> {
     name: &'a str,
@@ -137,14 +140,16 @@ struct Series<'a> {
     sent: usize,
 }
 
-/// The outages of `history`. A gap belongs to every fault in whose time it begins or which begins in it; the time of a fault is from its
-/// begin to [`Rules::settle`] after its end, or to the next begin of another.
+/// The outages of `history`. A gap belongs to every fault whose time it touches. The time of a fault is from its begin to
+/// [`Rules::settle`] after its end, or to the begin of the next; the probe before that begin was answered last, so the gap that
+/// it causes begins a little earlier.
 #[must_use]
 pub fn outages(history: &History, rules: &Rules) -> Outages {
     let spans = fault_spans(history);
     let mut found = Outages::default();
     for series in series(history) {
         let gaps = series.gaps();
+        let slack = series.usual().saturating_mul(USUAL_MAX);
         for span in &spans {
             let settled = span.to_ns.saturating_add(ns(rules.settle));
             let next = spans
@@ -152,7 +157,7 @@ pub fn outages(history: &History, rules: &Rules) -> Outages {
                 .map(|other| other.from_ns)
                 .filter(|from| *from > span.to_ns)
                 .min();
-            let until = next.map_or(settled, |next| next.min(settled));
+            let until = next.map_or(settled, |next| next.saturating_sub(slack).min(settled));
             let concerned = gaps
                 .iter()
                 .filter(|(from, to)| *to > span.from_ns && *from < until);
@@ -223,17 +228,22 @@ impl Series<'_> {
         from.zip(to).filter(|(from, to)| from < to).collect()
     }
 
+    /// The mean interval between two probes.
+    fn usual(&self) -> u64 {
+        let intervals = u64::try_from(self.sent).unwrap_or(u64::MAX).max(2) - 1;
+        self.last.saturating_sub(self.first) / intervals
+    }
+
     fn share(&self, gaps: &[(u64, u64)]) -> Option<f64> {
         let length = self
             .last
             .checked_sub(self.first)
             .filter(|length| *length > 0)?;
-        let intervals = u64::try_from(self.sent).ok()?.max(2) - 1;
-        let usual = length / intervals;
+        let usual = self.usual();
         let away: u64 = gaps
             .iter()
             .map(|(from, to)| to - from)
-            .filter(|gap| *gap > usual.saturating_mul(3))
+            .filter(|gap| *gap > usual.saturating_mul(USUAL_MAX))
             .sum();
         Some(1.0 - float(away) / float(length))
     }
@@ -384,6 +394,29 @@ mod tests {
             judged(Checker::Availability, &History::default()).0,
             Outcome::NothingToCheck
         );
+    }
+
+    #[test]
+    fn the_outage_of_the_next_fault_is_not_that_of_the_one_before() {
+        let history = [
+            (0, 100, Kind::Ok),
+            (100, 119, Kind::Fail),
+            (119, 300, Kind::Ok),
+            (300, 379, Kind::Fail),
+            (379, 600, Kind::Ok),
+        ]
+        .into_iter()
+        .fold(History::default(), |history, (from, to, kind)| {
+            probes(history, from, to, kind)
+        });
+        let history = fault(fault(history, 1, "kill", 100, 200), 2, "stop", 300, 400);
+        let found = outages(&history.build(), &Rules::default());
+        let lengths: Vec<_> = found
+            .each
+            .iter()
+            .map(|outage| (outage.id, outage.length_ns() / MS))
+            .collect();
+        assert_eq!(lengths, [(1, 20), (2, 80)]);
     }
 
     #[test]
