@@ -3,7 +3,13 @@
 LAB = $(or $(CARGO_TARGET_DIR),target)/debug/lab
 CHAOS = $(or $(CARGO_TARGET_DIR),target)/debug/chaos
 
-.PHONY: demo test lint bench bench-failover chaos tools peers
+# The real node library on a simulated network, disk and clock. Its dependencies are built with flags of their own.
+SIM = RUSTFLAGS="--cfg atm_sim --cfg tokio_unstable" cargo
+SIM_DIR = $(or $(CARGO_TARGET_DIR),target)/sim
+SEED ?= 1
+SEEDS ?= 100
+
+.PHONY: demo test lint bench bench-failover chaos sim-node tools peers
 
 demo: tools
 	cargo build --workspace
@@ -12,6 +18,11 @@ demo: tools
 test: tools
 	cargo build --workspace
 	cargo test --workspace
+	$(SIM) test --package sim-node --target-dir $(SIM_DIR)
+
+# SEEDS seeds from SEED on, until one breaks a promise.
+sim-node:
+	$(SIM) run --package sim-node --target-dir $(SIM_DIR) -- run --seed $(SEED) --seeds $(SEEDS)
 
 lint:
 	cargo fmt --all --check

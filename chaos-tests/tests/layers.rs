@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
 /// Dependencies inside the workspace. A crate that is not listed here has no place in the layers yet.
-const ALLOWED: [(&str, &[&str]); 9] = [
+const ALLOWED: [(&str, &[&str]); 10] = [
     ("faulty-disk", &[]),
     ("faulty-clock", &[]),
     ("model", &[]),
@@ -24,6 +24,10 @@ const ALLOWED: [(&str, &[&str]); 9] = [
             "node",
             "proto",
         ],
+    ),
+    (
+        "sim-node",
+        &["chaos-tests", "dataplane", "dataplane-core", "model", "node"],
     ),
 ];
 

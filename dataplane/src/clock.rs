@@ -1,12 +1,17 @@
 //! The two clocks of the shell. Read once per batch, never per frame.
 
+#[cfg(not(atm_sim))]
 use model::Instant;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
 /// The clock of every rule: nanoseconds of `CLOCK_BOOTTIME` (monotonic, counts suspend).
+#[cfg(not(atm_sim))]
 pub fn boottime() -> Instant {
     Instant::from_nanos(nanos(clock_gettime(ClockId::Boottime)))
 }
+
+#[cfg(atm_sim)]
+pub use crate::simulation::boottime;
 
 /// The clock of the kernel's packet timestamps, `CLOCK_REALTIME`. It can step: use it only to tell how long a frame waited.
 pub(crate) fn realtime_nanos() -> u64 {

@@ -102,10 +102,10 @@ pub(crate) struct Opener {
 
 /// What is answered when the batch is sent.
 #[derive(Default)]
-struct Answers {
+pub(crate) struct Answers {
     reached: Vec<oneshot::Sender<()>>,
     snapshots: Vec<oneshot::Sender<Snapshot>>,
-    shutdown: bool,
+    pub(crate) shutdown: bool,
 }
 
 impl Engine {
@@ -126,10 +126,11 @@ impl Engine {
         }
     }
 
-    fn batch(&mut self, answers: &mut Answers) -> Result<(), Ended> {
+    /// One batch, after a wait when there is nothing to do (in a simulation whoever drives the engine waits).
+    pub(crate) fn batch(&mut self, answers: &mut Answers) -> Result<(), Ended> {
         let stale = planted::is(Bug::StaleFramesAfterPause).then(clock::boottime);
         let mut frames = self.fill();
-        if frames == 0 && self.control.is_empty() {
+        if frames == 0 && self.control.is_empty() && !cfg!(atm_sim) {
             if !self.control.is_closed() {
                 self.wait();
             }

@@ -107,14 +107,44 @@ pub fn start(
     lease: Arc<LeaseCell>,
 ) -> Result<(Handle, mpsc::Receiver<Event>), StartError> {
     let found = port::find(&config.interface, config.address)?;
-    let (receiver, sender) = port::open(config.port, &found)
+    let port = port::open(config.port, &found)
         .map_err(|source| InterfaceError::io(&config.interface, source))?;
+    let gate = egress_gate(&found);
+    let name = format!("dp-{}", config.interface);
+    let (handle, events, engine, tell_end) = assemble(config, found.interface, port, gate, lease)?;
+    let thread = thread::Builder::new().name(name).spawn(move || {
+        // A panic drops the sender without a word: that is how it is told.
+        let end = engine.run();
+        tell_end.send_replace(Some(end));
+    })?;
+    *handle
+        .shared
+        .thread
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner) = Some(thread);
+    Ok((handle, events))
+}
+
+/// An engine that does not run yet, the grip on it, and where its end is to be told.
+type Assembled = (
+    Handle,
+    mpsc::Receiver<Event>,
+    Engine,
+    watch::Sender<Option<Ended>>,
+);
+
+/// Puts an engine together around an open port.
+pub(crate) fn assemble(
+    config: EngineConfig,
+    interface: Interface,
+    (receiver, sender): (port::Receiver, port::Sender),
+    gate: Option<Arc<EgressGate>>,
+    lease: Arc<LeaseCell>,
+) -> Result<Assembled, StartError> {
     let waker = wake::waker().map_err(io::Error::from)?;
     if !lease.attach(Arc::clone(&waker)) {
         return Err(StartError::LeaseInUse);
     }
-    let gate = egress_gate(&found);
-    let interface = found.interface;
     let stats = Arc::new(Stats::default());
     let (control, control_receiver) = mpsc::channel(CONTROL_MAX);
     let (events, event_receiver) = mpsc::channel(EVENTS_MAX);
@@ -138,7 +168,7 @@ pub fn start(
         waker: Arc::clone(&waker),
         stats: Arc::clone(&stats),
         opener: Opener::new(
-            config.interface.clone(),
+            config.interface,
             config.address,
             config.port,
             interface.clone(),
@@ -146,28 +176,19 @@ pub fn start(
         ),
     };
     let (tell_end, ended) = watch::channel(None);
-    let thread = thread::Builder::new()
-        .name(format!("dp-{}", config.interface))
-        .spawn(move || {
-            // A panic drops the sender without a word: that is how it is told.
-            let end = engine.run();
-            tell_end.send_replace(Some(end));
-        })?;
     let shared = Shared {
         waker,
         stats,
         interface,
         gate,
         ended,
-        thread: Mutex::new(Some(thread)),
+        thread: Mutex::new(None),
     };
-    Ok((
-        Handle {
-            control,
-            shared: Arc::new(shared),
-        },
-        event_receiver,
-    ))
+    let handle = Handle {
+        control,
+        shared: Arc::new(shared),
+    };
+    Ok((handle, event_receiver, engine, tell_end))
 }
 
 /// The kernel's look at the lease; without it the engine's own is all there is, and the log says so.

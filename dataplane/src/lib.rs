@@ -11,6 +11,8 @@ mod lease_cell;
 mod offload;
 mod outlet;
 mod port;
+#[cfg(atm_sim)]
+pub mod simulation;
 mod stats;
 mod wake;
 

@@ -1,24 +1,26 @@
 //! The ATM role: what is opened before it starts, and how it ends.
 
+#[cfg(not(atm_sim))]
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dataplane::{EngineConfig, Handle, LeaseCell};
+use dataplane::{Handle, LeaseCell};
 use dataplane_core::Limits;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::channels::{self};
+use crate::channels::{self, TcpListener};
 use crate::cluster_file::ClusterFile;
 use crate::failure::Reason;
 use crate::identity::DataDir;
 use crate::packets::Packets;
 use crate::raft::{LogStore, Machine};
-use crate::settings::{PortKind, Settings};
+#[cfg(not(atm_sim))]
+use crate::settings::PortKind;
+use crate::settings::Settings;
 use crate::taking_part::take_part;
 use crate::tenure::{HandOver, HandOverError};
 
@@ -64,19 +66,17 @@ impl Prepared {
         let file = in_force(&data, file).await;
         let store = LogStore::open(&data.log())?;
         let cell = Arc::new(LeaseCell::new());
-        let config = EngineConfig {
-            interface: settings.interface.clone(),
-            port: match settings.port {
-                PortKind::Ring => dataplane::PortKind::Ring,
-                PortKind::Pnet => dataplane::PortKind::Pnet,
-            },
-            address: own_address(&file, name),
-            limits: Limits {
-                pending_max: PENDING_MAX,
-                connections_max: file.config.atm_pool.num_connections as usize,
-            },
+        let limits = Limits {
+            pending_max: PENDING_MAX,
+            connections_max: file.config.atm_pool.num_connections as usize,
         };
-        let (engine, events) = dataplane::start(config, Arc::clone(&cell))?;
+        #[cfg(not(atm_sim))]
+        let (engine, events) = {
+            let address = own_address(&file, name);
+            start_engine(settings, address, limits, Arc::clone(&cell))?
+        };
+        #[cfg(atm_sim)]
+        let (engine, events) = crate::simulation::start_engine(limits, Arc::clone(&cell))?;
         let packets = Arc::new(Packets::new(
             engine.clone(),
             engine.interface().clone(),
@@ -114,7 +114,27 @@ async fn in_force(data: &DataDir, file: ClusterFile) -> ClusterFile {
     }
 }
 
+#[cfg(not(atm_sim))]
+fn start_engine(
+    settings: &Settings,
+    address: Option<std::net::Ipv4Addr>,
+    limits: Limits,
+    cell: Arc<LeaseCell>,
+) -> Result<(Handle, mpsc::Receiver<dataplane::Event>), dataplane::StartError> {
+    let config = dataplane::EngineConfig {
+        interface: settings.interface.clone(),
+        port: match settings.port {
+            PortKind::Ring => dataplane::PortKind::Ring,
+            PortKind::Pnet => dataplane::PortKind::Pnet,
+        },
+        address,
+        limits,
+    };
+    dataplane::start(config, cell)
+}
+
 /// The address AtmPool gives this ATM, if it is an IPv4 address of this host; else the interface's own is taken.
+#[cfg(not(atm_sim))]
 fn own_address(file: &ClusterFile, name: &str) -> Option<std::net::Ipv4Addr> {
     let local = crate::host::local_addresses();
     file.atms()

@@ -1,12 +1,23 @@
 //! Every gRPC channel and server of the process is made here: limits, timeouts and, one day, certificates in one place.
 
+#[cfg(not(atm_sim))]
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use proto::v1::admin_client::AdminClient;
 use proto::v1::peer_client::PeerClient;
+#[cfg(not(atm_sim))]
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
+
+/// Where a server listens.
+#[cfg(not(atm_sim))]
+pub(crate) use tokio::net::TcpListener;
+
+#[cfg(atm_sim)]
+use crate::simulation::net::connect_lazy;
+#[cfg(atm_sim)]
+pub(crate) use crate::simulation::net::{TcpListener, bind, incoming};
 
 /// A connection that takes longer is not worth having: the peers are a network hop away.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
@@ -19,13 +30,18 @@ pub(crate) const MESSAGE_MAX: usize = 64 * 1024 * 1024;
 
 /// A channel to another ATM's Peer address. Connects when it is first used, and again after every failure.
 pub(crate) fn to_peer(address: &str) -> Result<Channel, tonic::transport::Error> {
-    Ok(Endpoint::from_shared(format!("http://{address}"))?
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))?
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE)
-        .keep_alive_while_idle(true)
-        .connect_lazy())
+        .keep_alive_while_idle(true);
+    Ok(connect_lazy(&endpoint))
+}
+
+#[cfg(not(atm_sim))]
+fn connect_lazy(endpoint: &Endpoint) -> Channel {
+    endpoint.connect_lazy()
 }
 
 /// The Peer service at the other end.
@@ -51,11 +67,13 @@ pub(crate) fn server() -> Server {
 }
 
 /// Takes an address before anything else happens, so that a taken port is known at the start.
-pub(crate) async fn bind(address: SocketAddr) -> std::io::Result<tokio::net::TcpListener> {
-    tokio::net::TcpListener::bind(address).await
+#[cfg(not(atm_sim))]
+pub(crate) async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    TcpListener::bind(address).await
 }
 
 /// What a server accepts from.
-pub(crate) fn incoming(listener: tokio::net::TcpListener) -> TcpIncoming {
+#[cfg(not(atm_sim))]
+pub(crate) fn incoming(listener: TcpListener) -> TcpIncoming {
     TcpIncoming::from(listener).with_nodelay(Some(true))
 }

@@ -158,15 +158,10 @@ impl DataDir {
                 if path.join("log").exists() {
                     return Err(damaged("there is a log but no identity.toml".into()));
                 }
-                let random = Path::new("/proc/sys/kernel/random/uuid");
-                let incarnation = fs::read_to_string(random)
-                    .map_err(io_error(random))?
-                    .trim()
-                    .to_owned();
                 let identity = Identity {
                     format: FORMAT,
                     name: name.into(),
-                    incarnation,
+                    incarnation: new_incarnation()?,
                     member: None,
                 };
                 store(path, &identity)?;
@@ -218,6 +213,21 @@ pub(crate) fn save_last_config(directory: &Path, source: &str) -> io::Result<()>
     let beside = directory.join("clusterserver.conf.new");
     fs::write(&beside, source)?;
     fs::rename(beside, directory.join("clusterserver.conf"))
+}
+
+#[cfg(not(atm_sim))]
+fn new_incarnation() -> Result<String, DataDirError> {
+    let path = Path::new("/proc/sys/kernel/random/uuid");
+    let random = fs::read_to_string(path).map_err(|source| DataDirError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(random.trim().to_owned())
+}
+
+#[cfg(atm_sim)]
+fn new_incarnation() -> Result<String, DataDirError> {
+    Ok(crate::simulation::incarnation())
 }
 
 fn store(directory: &Path, identity: &Identity) -> Result<(), DataDirError> {

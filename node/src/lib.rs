@@ -20,6 +20,8 @@ mod raft;
 mod replicator;
 pub mod server_role;
 mod settings;
+#[cfg(atm_sim)]
+pub mod simulation;
 mod taking_part;
 mod telemetry;
 mod tenure;

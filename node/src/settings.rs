@@ -130,6 +130,22 @@ impl Settings {
         Ok(settings)
     }
 
+    /// Every default, and an Admin service that other hosts reach.
+    #[cfg(atm_sim)]
+    pub(crate) fn simulated() -> Self {
+        Self {
+            name: None,
+            interface: String::new(),
+            cluster_config: default_cluster_config(),
+            data_dir: default_data_dir(),
+            port: PortKind::default(),
+            peer_listen: default_peer_listen(),
+            admin_listen: SocketAddr::from(([0, 0, 0, 0], 7411)),
+            log: default_log(),
+            log_format: LogFormat::default(),
+        }
+    }
+
     fn check(&self) -> Result<(), String> {
         // IFNAMSIZ is 16 with the terminating zero (linux/if.h).
         if self.interface.is_empty() || self.interface.len() > 15 {

@@ -9,7 +9,6 @@ use model::ids::NodeId;
 use openraft::async_runtime::WatchReceiver;
 use proto::v1::admin_server::AdminServer;
 use proto::v1::peer_server::PeerServer;
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -18,14 +17,14 @@ use tracing::{error, info, warn};
 use crate::api::{AdminService, Cluster};
 use crate::atm_role::Prepared;
 use crate::bootstrap::{self, Beginning, Myself, Other};
-use crate::channels::{self, MESSAGE_MAX};
+use crate::channels::{self, MESSAGE_MAX, TcpListener};
 use crate::cluster_file::peer_address;
 use crate::failure::Reason;
 use crate::health::Health;
 use crate::housekeeping::keep_house;
 use crate::identity::{DataDir, Member};
 use crate::lease::LeaseKeeper;
-use crate::raft::{Atm, Consensus, LogStore, Machine, Network, PeerService, Raft};
+use crate::raft::{Atm, Consensus, LogStore, Machine, Network, PeerService, Raft, seeded};
 use crate::replicator::{Replicator, ReplicatorCounters};
 use crate::tenure::{HandOver, Tenures};
 use crate::timing::Timing;
@@ -80,6 +79,8 @@ pub(crate) async fn take_part(
         );
         raft.runtime_config().elect(false);
     }
+    #[cfg(atm_sim)]
+    crate::simulation::takes_part(&raft, &prepared.machine);
     myself.takes_part(&member, raft.clone(), prepared.machine.clone());
     peer_service.start(Consensus {
         me: me.0,
@@ -252,13 +253,13 @@ async fn start_raft(
         .raft_config()
         .validate()
         .map_err(|error| ended(&error))?;
-    Raft::new(
+    seeded(Raft::new(
         me.0,
         Arc::new(config),
         network,
         store.clone(),
         machine.clone(),
-    )
+    ))
     .await
     .map_err(|error| ended(&error))
 }

@@ -70,7 +70,8 @@ impl Timing {
             install_snapshot_timeout: 30_000,
             // Snapshots are asked for by bytes of log, not by entries: entries differ a thousandfold in size.
             snapshot_policy: openraft::SnapshotPolicy::Never,
-            max_in_snapshot_log_to_keep: 1000,
+            // A simulation is short; it must see followers that need a snapshot all the same.
+            max_in_snapshot_log_to_keep: if cfg!(atm_sim) { 20 } else { 1000 },
             purge_batch_size: 256,
             // An ATM that was cut off must not depose a healthy one when it returns.
             enable_pre_vote: Some(true),

@@ -5,6 +5,8 @@ mod offload;
 mod outbox;
 mod pnet;
 mod ring;
+#[cfg(atm_sim)]
+pub(crate) mod simulated;
 mod socket;
 
 use std::fmt;
@@ -89,12 +91,16 @@ impl ReceiveCounters {
 pub(crate) enum Receiver {
     Ring(ring::Receiver),
     Pnet(pnet::Receiver),
+    #[cfg(atm_sim)]
+    Simulated(simulated::Receiver),
 }
 
 /// The sending half of a port.
 pub(crate) enum Sender {
     Ring(ring::Sender),
     Pnet(pnet::Sender),
+    #[cfg(atm_sim)]
+    Simulated(simulated::Sender),
 }
 
 /// Opens a port on an interface that was found before.
@@ -124,6 +130,8 @@ impl Receiver {
         match self {
             Self::Ring(port) => Ok(port.fill()),
             Self::Pnet(port) => port.fill(),
+            #[cfg(atm_sim)]
+            Self::Simulated(port) => Ok(port.fill()),
         }
     }
 
@@ -132,6 +140,8 @@ impl Receiver {
         match self {
             Self::Ring(port) => port.frame(index),
             Self::Pnet(port) => port.frame(index),
+            #[cfg(atm_sim)]
+            Self::Simulated(port) => port.frame(index),
         }
     }
 
@@ -140,6 +150,8 @@ impl Receiver {
         match self {
             Self::Ring(port) => port.release(),
             Self::Pnet(_) => {}
+            #[cfg(atm_sim)]
+            Self::Simulated(_) => {}
         }
     }
 
@@ -148,6 +160,8 @@ impl Receiver {
         match self {
             Self::Ring(port) => port.counters(),
             Self::Pnet(port) => port.counters(),
+            #[cfg(atm_sim)]
+            Self::Simulated(_) => ReceiveCounters::default(),
         }
     }
 
@@ -156,6 +170,8 @@ impl Receiver {
         match self {
             Self::Ring(port) => port.fd(),
             Self::Pnet(port) => port.fd(),
+            #[cfg(atm_sim)]
+            Self::Simulated(port) => port.fd(),
         }
     }
 }
@@ -166,6 +182,9 @@ impl Sender {
         let fd = match self {
             Self::Ring(port) => port.fd(),
             Self::Pnet(port) => port.fd(),
+            // The kernel's gate stands on real interfaces only.
+            #[cfg(atm_sim)]
+            Self::Simulated(_) => return Ok(()),
         };
         socket::set_mark(&fd, mark)
     }
@@ -175,6 +194,8 @@ impl Sender {
         match self {
             Self::Ring(port) => port.send(outbox, from),
             Self::Pnet(port) => port.send(outbox, from),
+            #[cfg(atm_sim)]
+            Self::Simulated(port) => Ok(port.send(outbox, from)),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The durable Raft log and vote, on fjall; one thread writes and syncs, and what came meanwhile goes into its next sync.
+//! The durable Raft log and vote; one thread writes and syncs, and what came meanwhile goes into its next sync.
 //!
 //! The whole log that is not purged is also kept in memory: snapshots bound it ([`LogStore::snapshot_due`]), and no read touches
 //! the disk. Invariant: nothing is acknowledged (vote, append, truncation, purge) before it is synced; the commit index
@@ -10,19 +10,19 @@ use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use model::planted::{self, Bug};
 use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
 use prost::Message;
 use proto::v1;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::codec::{self, Malformed};
+use super::log_database::{Change, Database, DatabaseError, Space};
 use super::{Entry, LogId, TypeConfig, Vote};
 use crate::clock;
 
@@ -44,9 +44,9 @@ pub(crate) enum StoreError {
     Open {
         /// Directory of the database.
         path: PathBuf,
-        /// What fjall says.
+        /// What the database says.
         #[source]
-        source: fjall::Error,
+        source: DatabaseError,
     },
     /// A record in it.
     #[error("the log in {} is damaged: {what}; move the data directory away, let the group forget it (atmctl atm forget) and start again", path.display())]
@@ -62,7 +62,7 @@ pub(crate) enum StoreError {
 #[derive(Clone)]
 pub(crate) struct LogStore {
     shared: Arc<Shared>,
-    jobs: mpsc::SyncSender<Job>,
+    jobs: mpsc::Sender<Job>,
 }
 
 struct Shared {
@@ -89,33 +89,81 @@ enum Job {
     Purge(v1::LogId, u64, oneshot::Sender<io::Result<()>>),
 }
 
+/// How the log lies in its database.
 struct Disk {
     database: Database,
-    log: Keyspace,
-    meta: Keyspace,
+}
+
+/// Owns the disk and takes jobs in order.
+struct Writer {
+    disk: Disk,
+    queue: mpsc::Receiver<Job>,
+    /// Found while appends were gathered: its turn is next.
+    next: Option<Job>,
+    shared: Arc<Shared>,
 }
 
 impl LogStore {
     /// Opens or creates the log in `path` and starts its writer.
+    #[cfg(not(atm_sim))]
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
         let open = |source| StoreError::Open {
             path: path.to_owned(),
             source,
         };
-        let database = Database::builder(path).open().map_err(open)?;
-        let log = database
-            .keyspace("log", KeyspaceCreateOptions::default)
-            .map_err(open)?;
-        let meta = database
-            .keyspace("meta", KeyspaceCreateOptions::default)
-            .map_err(open)?;
-        let disk = Disk {
-            database,
-            log,
-            meta,
-        };
+        let database = Database::open(path).map_err(open)?;
+        let (store, mut writer) = Self::on(database, path)?;
+        std::thread::Builder::new()
+            .name("log-writer".into())
+            .spawn(move || {
+                while let Some(job) = writer.next.take().or_else(|| writer.queue.blocking_recv()) {
+                    writer.begin();
+                    writer.perform(job).answer();
+                    writer.end();
+                }
+            })
+            .map_err(|error| open(DatabaseError::Io(error)))?;
+        Ok(store)
+    }
+
+    /// The same on a simulated disk, where a task takes the place of the thread and the disk its time.
+    #[cfg(atm_sim)]
+    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+        let database = Database::open(path).map_err(|source| StoreError::Open {
+            path: path.to_owned(),
+            source,
+        })?;
+        let (store, mut writer) = Self::on(database.clone(), path)?;
+        tokio::spawn(async move {
+            loop {
+                let job = match writer.next.take() {
+                    Some(job) => job,
+                    None => match writer.queue.recv().await {
+                        Some(job) => job,
+                        None => return,
+                    },
+                };
+                writer.begin();
+                // A crash finds the change written and not yet acknowledged, or not written at all.
+                let (before, after) = database.delays();
+                tokio::time::sleep(before).await;
+                let performed = writer.perform(job);
+                tokio::time::sleep(after).await;
+                performed.answer();
+                writer.end();
+            }
+        });
+        Ok(store)
+    }
+
+    /// The log in a database, and its writer, which is to be run.
+    fn on(database: Database, path: &Path) -> Result<(Self, Writer), StoreError> {
+        let disk = Disk { database };
         let memory = disk.load().map_err(|problem| match problem {
-            LoadError::Database(source) => open(source),
+            LoadError::Database(source) => StoreError::Open {
+                path: path.to_owned(),
+                source,
+            },
             LoadError::Damaged(what) => StoreError::Damaged {
                 path: path.to_owned(),
                 what,
@@ -126,16 +174,14 @@ impl LogStore {
             busy_since: AtomicU64::new(0),
             appended: AtomicU64::new(0),
         });
-        let (jobs, queue) = mpsc::sync_channel(QUEUE_MAX);
-        let writer = Arc::clone(&shared);
-        std::thread::Builder::new()
-            .name("log-writer".into())
-            .spawn(move || write_loop(&disk, &queue, &writer))
-            .map_err(|error| StoreError::Open {
-                path: path.to_owned(),
-                source: fjall::Error::Io(error),
-            })?;
-        Ok(Self { shared, jobs })
+        let (jobs, queue) = mpsc::channel(QUEUE_MAX);
+        let writer = Writer {
+            disk,
+            queue,
+            next: None,
+            shared: Arc::clone(&shared),
+        };
+        Ok((Self { shared, jobs }, writer))
     }
 
     /// How long the sync that is under way has been; zero when none is. A watchdog gives up the lease on it.
@@ -162,9 +208,10 @@ impl LogStore {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn submit(&self, job: Job) -> io::Result<()> {
+    async fn submit(&self, job: Job) -> io::Result<()> {
         self.jobs
             .send(job)
+            .await
             .map_err(|_| io::Error::other("the log writer has stopped"))
     }
 
@@ -173,7 +220,7 @@ impl LogStore {
         job: impl FnOnce(oneshot::Sender<io::Result<()>>) -> Job,
     ) -> io::Result<()> {
         let (done, wait) = oneshot::channel();
-        self.submit(job(done))?;
+        self.submit(job(done)).await?;
         wait.await
             .map_err(|_| io::Error::other("the log writer has stopped"))?
     }
@@ -260,7 +307,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         self.shared
             .appended
             .fetch_add(bytes as u64, Ordering::Relaxed);
-        self.submit(Job::Append(records, callback))
+        self.submit(Job::Append(records, callback)).await
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
@@ -287,12 +334,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 }
 
 enum LoadError {
-    Database(fjall::Error),
+    Database(DatabaseError),
     Damaged(String),
 }
 
-impl From<fjall::Error> for LoadError {
-    fn from(error: fjall::Error) -> Self {
+impl From<DatabaseError> for LoadError {
+    fn from(error: DatabaseError) -> Self {
         Self::Database(error)
     }
 }
@@ -303,19 +350,19 @@ impl Disk {
             LoadError::Damaged(format!("{what}: {error}"))
         };
         let mut memory = Memory::default();
-        if let Some(bytes) = self.meta.get(KEY_VOTE)? {
+        if let Some(bytes) = self.database.meta(KEY_VOTE)? {
             let vote = v1::RaftVote::decode(&bytes[..]).map_err(|error| damaged("vote", &error))?;
             memory.vote =
                 Some(codec::vote_from(Some(vote)).map_err(|error| damaged("vote", &error))?);
         }
-        if let Some(bytes) = self.meta.get(KEY_PURGED)? {
+        if let Some(bytes) = self.database.meta(KEY_PURGED)? {
             let purged =
                 v1::LogId::decode(&bytes[..]).map_err(|error| damaged("purge mark", &error))?;
             memory.purged = Some(codec::log_id_from(purged));
         }
         let mut expected = memory.purged.map(|purged| purged.index() + 1);
-        for item in self.log.iter() {
-            let (key, value) = item.into_inner()?;
+        for item in self.database.log_from([0; 8]) {
+            let (key, value) = item?;
             let index = <[u8; 8]>::try_from(&key[..])
                 .map(u64::from_be_bytes)
                 .map_err(|_| LoadError::Damaged("odd key".into()))?;
@@ -342,73 +389,91 @@ impl Disk {
         Ok(memory)
     }
 
-    fn append(&self, records: impl Iterator<Item = (u64, Vec<u8>)>) -> fjall::Result<()> {
-        let mut batch = self.database.batch().durability(Some(durability()));
-        for (index, record) in records {
-            batch.insert(&self.log, index.to_be_bytes(), record);
-        }
-        batch.commit()
+    fn append(&self, records: impl Iterator<Item = (u64, Vec<u8>)>) -> Result<(), DatabaseError> {
+        let put = |(index, record)| Change::Put(Space::Log, key(index), record);
+        self.database.commit(records.map(put), synced())
     }
 
-    fn save_vote(&self, bytes: Vec<u8>) -> fjall::Result<()> {
-        let mut batch = self.database.batch().durability(Some(durability()));
-        batch.insert(&self.meta, KEY_VOTE, bytes);
-        batch.commit()
+    fn save_vote(&self, bytes: Vec<u8>) -> Result<(), DatabaseError> {
+        let put = Change::Put(Space::Meta, KEY_VOTE.into(), bytes);
+        self.database.commit([put], synced())
     }
 
-    fn truncate(&self, from: u64) -> fjall::Result<()> {
-        let mut batch = self.database.batch().durability(Some(durability()));
-        for item in self.log.range(from.to_be_bytes()..) {
-            batch.remove(&self.log, item.key()?);
+    fn truncate(&self, from: u64) -> Result<(), DatabaseError> {
+        let mut changes = Vec::new();
+        for item in self.database.log_from(from.to_be_bytes()) {
+            changes.push(Change::Remove(Space::Log, item?.0.to_vec()));
         }
-        batch.commit()
+        self.database.commit(changes, synced())
     }
 
-    fn purge(&self, upto: &v1::LogId, first: u64) -> fjall::Result<()> {
-        let mut batch = self.database.batch().durability(Some(durability()));
-        batch.insert(&self.meta, KEY_PURGED, upto.encode_to_vec());
-        for index in first..=upto.index {
-            batch.remove(&self.log, index.to_be_bytes());
-        }
-        batch.commit()
+    fn purge(&self, upto: &v1::LogId, first: u64) -> Result<(), DatabaseError> {
+        let mark = Change::Put(Space::Meta, KEY_PURGED.into(), upto.encode_to_vec());
+        let gone = (first..=upto.index).map(|index| Change::Remove(Space::Log, key(index)));
+        self.database
+            .commit([mark].into_iter().chain(gone), synced())
     }
 }
 
 /// What is acknowledged is synced first.
-fn durability() -> PersistMode {
-    if planted::is(Bug::LogNotSynced) {
-        PersistMode::Buffer
-    } else {
-        PersistMode::SyncData
-    }
+fn synced() -> bool {
+    !planted::is(Bug::LogNotSynced)
+}
+
+fn key(index: u64) -> Vec<u8> {
+    index.to_be_bytes().to_vec()
 }
 
 fn decode_entry(bytes: &[u8]) -> Result<Entry, Malformed> {
     codec::entry_from(v1::Entry::decode(bytes)?)
 }
 
-/// Ends when the last [`LogStore`] is dropped.
-fn write_loop(disk: &Disk, queue: &mpsc::Receiver<Job>, shared: &Shared) {
-    let mut next = None;
-    while let Some(job) = next.take().or_else(|| queue.recv().ok()) {
-        shared
-            .busy_since
-            .store(clock::now().as_nanos(), Ordering::Release);
+impl Writer {
+    fn begin(&self) {
+        let now = clock::now().as_nanos();
+        self.shared.busy_since.store(now, Ordering::Release);
+    }
+
+    fn end(&self) {
+        self.shared.busy_since.store(0, Ordering::Release);
+    }
+
+    /// Does a job; appends that wait behind one go with it. Nobody is answered yet.
+    fn perform(&mut self, job: Job) -> Performed {
         match job {
             Job::Append(records, callback) => {
                 let mut group = vec![(records, callback)];
                 while group.len() < GROUP_MAX {
-                    match queue.try_recv() {
+                    match self.queue.try_recv() {
                         Ok(Job::Append(records, callback)) => group.push((records, callback)),
                         Ok(other) => {
-                            next = Some(other);
+                            self.next = Some(other);
                             break;
                         }
                         Err(_) => break,
                     }
                 }
                 let (records, callbacks): (Vec<_>, Vec<_>) = group.into_iter().unzip();
-                let result = disk.append(records.into_iter().flatten());
+                let result = self.disk.append(records.into_iter().flatten());
+                Performed::Appended(callbacks, result)
+            }
+            Job::Vote(bytes, done) => Performed::Other(done, self.disk.save_vote(bytes)),
+            Job::Truncate(from, done) => Performed::Other(done, self.disk.truncate(from)),
+            Job::Purge(upto, first, done) => Performed::Other(done, self.disk.purge(&upto, first)),
+        }
+    }
+}
+
+/// What became of a job, for whoever waits for it.
+enum Performed {
+    Appended(Vec<IOFlushed<TypeConfig>>, Result<(), DatabaseError>),
+    Other(oneshot::Sender<io::Result<()>>, Result<(), DatabaseError>),
+}
+
+impl Performed {
+    fn answer(self) {
+        match self {
+            Self::Appended(callbacks, result) => {
                 let failure = result.err().map(|error| error.to_string());
                 for callback in callbacks {
                     callback.io_completed(
@@ -418,17 +483,12 @@ fn write_loop(disk: &Disk, queue: &mpsc::Receiver<Job>, shared: &Shared) {
                     );
                 }
             }
-            Job::Vote(bytes, done) => answer(done, disk.save_vote(bytes)),
-            Job::Truncate(from, done) => answer(done, disk.truncate(from)),
-            Job::Purge(upto, first, done) => answer(done, disk.purge(&upto, first)),
+            // Nobody waits any more when the process is going down.
+            Self::Other(done, result) => {
+                let _ = done.send(result.map_err(io::Error::other));
+            }
         }
-        shared.busy_since.store(0, Ordering::Release);
     }
-}
-
-fn answer(done: oneshot::Sender<io::Result<()>>, result: fjall::Result<()>) {
-    // Nobody waits any more when the process is going down.
-    let _ = done.send(result.map_err(io::Error::other));
 }
 
 #[cfg(test)]

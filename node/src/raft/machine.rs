@@ -125,6 +125,8 @@ impl Machine {
     fn announce(&self) {
         let glimpse = {
             let core = self.core();
+            #[cfg(atm_sim)]
+            crate::simulation::applied(index(core.applied), &core.state);
             Glimpse {
                 applied: index(core.applied),
                 config: core.state.config_number(),
@@ -269,6 +271,7 @@ fn index(id: Option<LogId>) -> u64 {
 }
 
 /// Runs file work beside the runtime's workers.
+#[cfg(not(atm_sim))]
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, SnapshotError> + Send + 'static,
 ) -> io::Result<T> {
@@ -276,4 +279,10 @@ async fn blocking<T: Send + 'static>(
         .await
         .map_err(io::Error::other)?
         .map_err(io::Error::other)
+}
+
+/// A simulation has one thread, and its files take no time.
+#[cfg(atm_sim)]
+async fn blocking<T>(work: impl FnOnce() -> Result<T, SnapshotError>) -> io::Result<T> {
+    work().map_err(io::Error::other)
 }

@@ -4,6 +4,8 @@
 //! configuration, and tenure, bootstrap, API and app read its metrics and propose commands.
 
 pub(crate) mod codec;
+#[cfg(not(atm_sim))]
+mod log_database;
 mod log_store;
 mod machine;
 mod network;
@@ -14,6 +16,9 @@ use std::fmt;
 
 use model::command::{Command, Response};
 use model::ids::NodeId;
+
+#[cfg(atm_sim)]
+use crate::simulation::disk as log_database;
 
 pub(crate) use log_store::{LogStore, StoreError};
 pub(crate) use machine::{Applied, Machine};
@@ -29,7 +34,21 @@ openraft::declare_raft_types!(
         NodeId = u64,
         Node = Atm,
         LeaderId = openraft::impls::leader_id_std::LeaderId<u64, u64>,
+        AsyncRuntime = Runtime,
 );
+
+/// What openraft spawns, waits and draws its random numbers by.
+#[cfg(not(atm_sim))]
+type Runtime = openraft_rt_tokio::TokioRuntime;
+#[cfg(atm_sim)]
+type Runtime = crate::simulation::Runtime;
+
+/// Whatever starts tasks of openraft runs in this: in a simulation their random numbers come from a seed.
+#[cfg(not(atm_sim))]
+pub(crate) use std::convert::identity as seeded;
+
+#[cfg(atm_sim)]
+pub(crate) use crate::simulation::seeded;
 
 /// The group's consensus, shared by everything in the process.
 pub(crate) type Raft = openraft::Raft<TypeConfig, Machine>;

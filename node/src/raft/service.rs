@@ -15,7 +15,7 @@ use proto::v1::peer_server::Peer;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::codec::{self, Malformed};
-use super::{Raft, Snapshot};
+use super::{Raft, Snapshot, seeded};
 use crate::bootstrap::Introduction;
 use crate::lease::LeaseKeeper;
 
@@ -135,9 +135,8 @@ impl Peer for PeerService {
             std::future::ready(request)
         });
         let requests = futures_util::stream::iter([first]).chain(rest);
-        let replies = consensus
-            .raft
-            .stream_append(requests)
+        let replies = seeded(async { consensus.raft.stream_append(requests) })
+            .await
             .inspect(move |_answered| {
                 if let Some(lease) = &late {
                     lease.append_received();
