@@ -4,7 +4,7 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde::{Deserialize, Serialize};
 
 use crate::equipment::{Busy, Controller, EquipmentError, Group, set_idle};
-use crate::lab::ATMD;
+use crate::lab::{ATMD, Condition};
 
 use super::chance::Chance;
 use super::error::NemesisError;
@@ -78,6 +78,10 @@ impl Strike for ResourceFault {
         undo: &mut Undo,
     ) -> Result<(), NemesisError> {
         for host in place.hosts(0) {
+            if scene.lab().condition(host, ATMD)? == Condition::Dead {
+                // Another fault keeps it down: it has nothing that could be taken away.
+                continue;
+            }
             let pid = scene.lab().record().process(host, ATMD)?.identity.pid;
             let group = format!("{}-{host}-{}", scene.lab().prefix(), place.id);
             match self {
