@@ -12,3 +12,4 @@ pub mod nemesis;
 pub mod observer;
 pub mod peers;
 pub mod report;
+pub mod switch;

@@ -36,6 +36,8 @@ pub struct Builder {
     atms: usize,
     servers: usize,
     client: bool,
+    rogue: bool,
+    switch: Option<u64>,
     conf: Option<(String, String)>,
     port: PortKind,
     dir: Option<PathBuf>,
@@ -49,6 +51,8 @@ impl Default for Builder {
             atms: 3,
             servers: 3,
             client: false,
+            rogue: false,
+            switch: None,
             conf: None,
             port: PortKind::default(),
             dir: None,
@@ -77,6 +81,21 @@ impl Builder {
     #[must_use]
     pub fn client(mut self) -> Self {
         self.client = true;
+        self
+    }
+
+    /// Adds the host `rogue`, which has no part in the cluster.
+    #[must_use]
+    pub fn rogue(mut self) -> Self {
+        self.rogue = true;
+        self
+    }
+
+    /// Connects the hosts by the userspace switch instead of the kernel's bridge: only it can delay frames. What it leaves
+    /// to chance follows from `seed`. It runs in this process, so such a lab cannot be persistent.
+    #[must_use]
+    pub fn switch(mut self, seed: u64) -> Self {
+        self.switch = Some(seed);
         self
     }
 
@@ -137,7 +156,13 @@ impl Builder {
                 default_configuration(self.atms, self.servers)?,
             ),
         };
-        let plan = Plan::new(&read_configuration(&file, &text)?, self.client)?;
+        let mut plan = Plan::new(&read_configuration(&file, &text)?, self.client)?;
+        if self.rogue {
+            plan.add_rogue()?;
+        }
+        if self.switch.is_some() && self.persistent {
+            return Err(LabError::SwitchElsewhere);
+        }
         // Looked for before anything is made.
         let daemon = if self.daemons {
             Some(program(ATMD)?)
@@ -186,6 +211,7 @@ impl Builder {
             boot: boot_id(),
             anchor: None,
             port: self.port,
+            switched: self.switch.is_some(),
             vips: plan.vips.clone(),
             namespace_inodes: Vec::new(),
             processes: Vec::new(),
@@ -207,6 +233,9 @@ impl Builder {
     fn furnish(&self, lab: &Lab, plan: &Plan, conf: &str) -> Result<(), LabError> {
         let record = lab.record();
         network::build(&record)?;
+        if let Some(seed) = self.switch {
+            lab.start_switch(seed)?;
+        }
         let mut inodes = Vec::new();
         for namespace in record.namespaces() {
             let path = Path::new("/run/netns").join(&namespace);

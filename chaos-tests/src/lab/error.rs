@@ -139,6 +139,11 @@ pub enum LabError {
         "the bridge cannot delay frames: build the lab with the userspace switch (Builder::switch)"
     )]
     NeedsSwitch,
+    /// The userspace switch is a thread of the process that built the lab.
+    #[error(
+        "a lab with the userspace switch is only for the process that builds it, and cannot persist"
+    )]
+    SwitchElsewhere,
     /// More copies than [`super::DUPLICATE_PPM_MAX`].
     #[error("{0} of a million frames duplicated are more than {max}", max = super::DUPLICATE_PPM_MAX)]
     TooManyCopies(u32),
@@ -166,6 +171,7 @@ impl LabError {
             | Self::TooManyProcesses(_)
             | Self::BadName(_)
             | Self::NeedsSwitch
+            | Self::SwitchElsewhere
             | Self::TooManyCopies(_) => 1,
         }
     }

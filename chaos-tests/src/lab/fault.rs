@@ -3,7 +3,7 @@
 use super::error::LabError;
 use super::handle::Lab;
 use super::impair::{Effect, Frames, Impairment, PPM};
-use super::network::{self, MTU};
+use super::network;
 use super::process::Signal;
 use super::record::Record;
 use super::spawn::ATMD;
@@ -39,11 +39,11 @@ pub enum Fault {
     Lossy,
     /// The carrier of its link goes away.
     LinkDown,
-    /// The switch passes only packets of up to 576 bytes to it.
+    /// Only packets of up to 576 bytes pass from and to it, and nobody is told.
     SmallMtu,
     /// Nobody hears its gratuitous ARP; requests are answered.
     NoAnnouncements,
-    /// Undoes everything that was done to the network of the host.
+    /// Undoes everything that was done to the link of the host.
     Heal,
 }
 
@@ -60,29 +60,44 @@ impl Lab {
             Fault::Stop => self.signal(host, ATMD, Signal::STOP),
             Fault::Cont => self.signal(host, ATMD, Signal::CONT),
             Fault::Restart => self.restart(host, ATMD).map(drop),
-            Fault::Cut => network::set_port_cut(&record, place, true),
-            Fault::CutPeers if !place.atm => Err(LabError::NotAnAtm(host.to_owned())),
-            Fault::CutPeers => network::cut_from_peers(&record, place),
-            Fault::CutClients if !place.atm => Err(LabError::NotAnAtm(host.to_owned())),
-            Fault::CutClients
+            Fault::CutPeers | Fault::CutClients if !place.atm => {
+                Err(LabError::NotAnAtm(host.to_owned()))
+            }
+            Fault::Cut if !record.switched => network::set_port_cut(&record, place, true),
+            Fault::CutPeers if !record.switched => network::cut_from_peers(&record, place),
+            Fault::Cut
+            | Fault::CutPeers
+            | Fault::CutClients
             | Fault::Mute
             | Fault::Deaf
             | Fault::Lossy
+            | Fault::SmallMtu
             | Fault::NoAnnouncements => {
-                self.impair(&name_of(fault, host), &impairments(fault, &record, host))
+                let name = fault.impairment_of(host).unwrap_or_default();
+                self.impair(&name, &impairments(fault, &record, host))
             }
             Fault::LinkDown => network::set_carrier(&record, place, false),
-            Fault::SmallMtu => network::set_port_mtu(&record, place, SMALL_MTU),
             Fault::Heal => {
-                for (fault, _) in IMPAIRING {
-                    self.unimpair(&name_of(fault, host))?;
+                for name in IMPAIRING.iter().filter_map(|f| f.impairment_of(host)) {
+                    self.unimpair(&name)?;
+                }
+                network::set_carrier(&record, place, true)?;
+                if record.switched {
+                    return Ok(());
                 }
                 network::join_peers(&record, place)?;
-                network::set_port_mtu(&record, place, MTU)?;
-                network::set_carrier(&record, place, true)?;
                 network::set_port_cut(&record, place, false)
             }
         }
+    }
+
+    /// Takes the carrier of the link of `host` away, or gives it back.
+    ///
+    /// # Errors
+    /// [`LabError::NoHost`], or a failed `ip`.
+    pub fn set_carrier(&self, host: &str, up: bool) -> Result<(), LabError> {
+        let record = self.record();
+        network::set_carrier(&record, record.host(host)?, up)
     }
 
     /// Ends every cut and every impairment, and revives every link.
@@ -94,25 +109,44 @@ impl Lab {
         for name in self.impaired()? {
             self.unimpair(&name)?;
         }
-        for host in record.hosts.iter().filter(|host| host.atm) {
+        let bridged = record.hosts.iter().filter(|_| !record.switched);
+        for host in bridged.filter(|host| host.atm) {
             network::join_peers(&record, host)?;
         }
         network::revive_ports(&record)
     }
 }
 
-/// The faults that are impairments of a host, and how they are called.
-const IMPAIRING: [(Fault, &str); 5] = [
-    (Fault::CutClients, "clients"),
-    (Fault::Mute, "mute"),
-    (Fault::Deaf, "deaf"),
-    (Fault::Lossy, "lossy"),
-    (Fault::NoAnnouncements, "silent"),
+/// The faults that are impairments of a host.
+const IMPAIRING: [Fault; 8] = [
+    Fault::Cut,
+    Fault::CutPeers,
+    Fault::CutClients,
+    Fault::Mute,
+    Fault::Deaf,
+    Fault::Lossy,
+    Fault::SmallMtu,
+    Fault::NoAnnouncements,
 ];
 
-fn name_of(fault: Fault, host: &str) -> String {
-    let prefix = IMPAIRING.iter().find(|(known, _)| *known == fault);
-    format!("{}_{host}", prefix.map_or("none", |(_, prefix)| prefix))
+impl Fault {
+    /// What it is called among the impairments of a lab, if it is one.
+    pub(crate) fn impairment_of(self, host: &str) -> Option<String> {
+        let name = match self {
+            Self::Cut => "cut",
+            Self::CutPeers => "peers",
+            Self::CutClients => "clients",
+            Self::Mute => "mute",
+            Self::Deaf => "deaf",
+            Self::Lossy => "lossy",
+            Self::SmallMtu => "mtu",
+            Self::NoAnnouncements => "silent",
+            Self::Kill | Self::Stop | Self::Cont | Self::Restart | Self::LinkDown | Self::Heal => {
+                return None;
+            }
+        };
+        Some(format!("{name}_{host}"))
+    }
 }
 
 fn impairments(fault: Fault, record: &Record, host: &str) -> Vec<Impairment> {
@@ -122,37 +156,34 @@ fn impairments(fault: Fault, record: &Record, host: &str) -> Vec<Impairment> {
         let wanted = hosts.filter(|other| other.name != host && wanted(other.atm));
         wanted.map(|other| other.name.clone()).collect()
     };
-    let everybody = others(&|_| true);
-    let from = Impairment::cut(&own, &everybody);
+    let both = |there: Impairment| vec![there.reversed(), there];
+    let from = Impairment::cut(&own, &others(&|_| true));
     match fault {
-        Fault::CutClients => {
-            let cut = Impairment::cut(&own, &others(&|atm| !atm));
-            vec![cut.reversed(), cut]
-        }
+        Fault::Cut => both(from),
+        Fault::CutPeers => both(Impairment::cut(&own, &others(&|atm| atm))),
+        Fault::CutClients => both(Impairment::cut(&own, &others(&|atm| !atm))),
         Fault::Mute => vec![from],
         Fault::Deaf => vec![from.reversed()],
         Fault::NoAnnouncements => vec![Impairment {
             frames: Frames::Announcements,
             ..from
         }],
-        Fault::Lossy => {
-            let lossy = Impairment {
-                effect: Effect {
-                    drop_ppm: LOSSY_PPM,
-                    ..Effect::default()
-                },
-                ..from
-            };
-            vec![lossy.reversed(), lossy]
-        }
+        Fault::SmallMtu => both(Impairment {
+            frames: Frames::LongerThan(SMALL_MTU),
+            ..from
+        }),
+        Fault::Lossy => both(Impairment {
+            effect: Effect {
+                drop_ppm: LOSSY_PPM,
+                ..Effect::default()
+            },
+            ..from
+        }),
         Fault::Kill
         | Fault::Stop
         | Fault::Cont
         | Fault::Restart
-        | Fault::Cut
-        | Fault::CutPeers
         | Fault::LinkDown
-        | Fault::SmallMtu
         | Fault::Heal => Vec::new(),
     }
 }

@@ -7,15 +7,17 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Child;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::builder::Builder;
 use super::error::LabError;
 use super::host::Host;
+use super::network::bridge_port;
 use super::process::{Condition, Identity, Signal, members};
 use super::record::{ProcessRecord, RECORD_FILE, Record, registered};
 use super::spawn::{Janitor, Mode, Spawner, command_in, with_log};
 use super::teardown::{end, wait_for_death};
+use crate::switch::Switch;
 
 /// Processes recorded per lab: every host of the largest lab with two of them.
 pub const PROCESSES_MAX: usize = 256;
@@ -26,6 +28,8 @@ pub struct Lab {
     children: Mutex<Vec<Child>>,
     /// `Some` in the process that built the lab.
     owned: Option<Owned>,
+    /// What connects the hosts, where it is not the bridge.
+    switch: OnceLock<Switch>,
 }
 
 /// What only the owner of a lab has.
@@ -65,6 +69,7 @@ impl Lab {
             record: Mutex::new(record),
             children: Mutex::default(),
             owned: None,
+            switch: OnceLock::new(),
         })
     }
 
@@ -73,6 +78,7 @@ impl Lab {
             record: Mutex::new(record),
             children: Mutex::default(),
             owned: Some(owned),
+            switch: OnceLock::new(),
         }
     }
 
@@ -279,6 +285,31 @@ impl Lab {
         Ok(())
     }
 
+    /// The userspace switch that connects the hosts; `None`: the bridge does.
+    ///
+    /// # Errors
+    /// [`LabError::SwitchElsewhere`]: another process has it.
+    pub fn switch(&self) -> Result<Option<&Switch>, LabError> {
+        match self.switch.get() {
+            None if lock(&self.record).switched => Err(LabError::SwitchElsewhere),
+            found => Ok(found),
+        }
+    }
+
+    /// Connects the hosts, whose links exist.
+    pub(crate) fn start_switch(&self, seed: u64) -> Result<(), LabError> {
+        let record = self.record();
+        let ports: Vec<(String, String)> = record
+            .hosts
+            .iter()
+            .map(|host| (host.name.clone(), bridge_port(&host.name)))
+            .collect();
+        let switch = Switch::start(&record.switch(), &ports, seed)?;
+        // Called once, by the builder: there is none yet.
+        let _ = self.switch.set(switch);
+        Ok(())
+    }
+
     pub(crate) fn set_namespace_inodes(&self, inodes: Vec<u64>) -> Result<(), LabError> {
         let _lock_file = self.lock_record()?;
         let mut record = self.reread()?;
@@ -314,6 +345,8 @@ impl Lab {
 
     fn end(&mut self) {
         let record = self.reread().unwrap_or_else(|_| self.record());
+        // Its sockets would keep the namespace.
+        drop(self.switch.take());
         end(&record, || self.reap());
         if let Some(janitor) = self.owned.take().and_then(|owned| owned.janitor) {
             janitor.finish();

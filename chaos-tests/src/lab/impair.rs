@@ -35,6 +35,8 @@ pub enum Frames {
     All,
     /// Gratuitous ARP: sender and target are the same address (RFC 5227 §1.1 calls it an announcement).
     Announcements,
+    /// Those whose packet is longer than so many bytes; large frames of the hosts' offloads count as they are.
+    LongerThan(u16),
 }
 
 /// What happens to a frame. Zero everywhere is nothing.
@@ -131,6 +133,10 @@ impl Lab {
                 return Err(LabError::TooManyCopies(impairment.effect.duplicate_ppm));
             }
         }
+        if let Some(switch) = self.switch()? {
+            switch.impair(name, impairments);
+            return Ok(());
+        }
         if impairments.iter().any(|i| i.effect.needs_switch()) {
             return Err(LabError::NeedsSwitch);
         }
@@ -143,6 +149,10 @@ impl Lab {
     /// [`LabError::BadName`], or a failed `nft`.
     pub fn unimpair(&self, name: &str) -> Result<(), LabError> {
         check_name(name)?;
+        if let Some(switch) = self.switch()? {
+            switch.unimpair(name);
+            return Ok(());
+        }
         network::nft(&self.record().switch(), &removal(name))
     }
 
@@ -151,6 +161,9 @@ impl Lab {
     /// # Errors
     /// A failed `nft`.
     pub fn impaired(&self) -> Result<Vec<String>, LabError> {
+        if let Some(switch) = self.switch()? {
+            return Ok(switch.impaired());
+        }
         let tables = network::in_namespace(&self.record().switch(), "nft", &["list", "tables"])?;
         let bridge = tables.lines().filter_map(|line| {
             line.trim()
@@ -254,6 +267,7 @@ fn ports(hosts: &[String]) -> Option<String> {
 fn match_of(record: &Record, frames: Frames) -> Vec<String> {
     match frames {
         Frames::All => vec![String::new()],
+        Frames::LongerThan(bytes) => vec![format!("meta length > {bytes} ")],
         Frames::Announcements => record
             .vips
             .iter()

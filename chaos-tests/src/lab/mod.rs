@@ -41,10 +41,10 @@ pub use handle::{Lab, PROCESSES_MAX};
 pub use host::{EXEC_SECONDS_MAX, Host};
 pub use impair::{DUPLICATE_PPM_MAX, Effect, Frames, Impairment, PPM};
 pub(crate) use netns::enter;
-pub(crate) use privileges::tool;
 pub use netns::in_namespace;
-pub use network::{Link, MTU, OBSERVER_INTERFACE, bridge_port, format_mac};
-pub use plan::{ADMIN_PORT, HostPlan, PEER_PORT, PREFIX_LENGTH, Plan, atmd_toml};
+pub use network::{Link, OBSERVER_INTERFACE, bridge_port, format_mac};
+pub use plan::{ADMIN_PORT, HostPlan, PEER_PORT, PREFIX_LENGTH, Plan, ROGUE_NAME, atmd_toml};
+pub(crate) use privileges::tool;
 pub use privileges::{
     Privileges, Unavailable, available, enter_user_namespace, join_user_namespace, left_out,
 };

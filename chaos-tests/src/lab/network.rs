@@ -5,7 +5,8 @@ use std::io::Write as _;
 use std::process::Stdio;
 
 use super::error::LabError;
-use super::plan::PREFIX_LENGTH;
+use super::fault::Fault;
+use super::plan::{CLIENT_NAME, PREFIX_LENGTH};
 use super::privileges::tool;
 use super::record::{HostRecord, Record};
 
@@ -45,7 +46,7 @@ pub fn bridge_port(host: &str) -> String {
 }
 
 fn client(record: &Record) -> Option<&HostRecord> {
-    record.hosts.iter().find(|h| h.written.is_none())
+    record.hosts.iter().find(|h| h.name == CLIENT_NAME)
 }
 
 fn creation(record: &Record) -> String {
@@ -54,10 +55,12 @@ fn creation(record: &Record) -> String {
     for namespace in record.namespaces() {
         let _ = writeln!(batch, "netns add {namespace}");
     }
-    let _ = writeln!(
-        batch,
-        "link add br0 netns {switch} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"
-    );
+    if !record.switched {
+        let _ = writeln!(
+            batch,
+            "link add br0 netns {switch} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"
+        );
+    }
     for host in &record.hosts {
         let _ = writeln!(
             batch,
@@ -79,12 +82,17 @@ fn creation(record: &Record) -> String {
 
 fn switch_settings(record: &Record) -> String {
     // A switch has no address of its own, so none is generated for its ports: they stay silent.
-    let mut batch = String::from("link set br0 addrgenmode none\nlink set br0 up\n");
+    let (mut batch, master) = if record.switched {
+        (String::new(), "")
+    } else {
+        let bridge = "link set br0 addrgenmode none\nlink set br0 up\n";
+        (bridge.to_owned(), "master br0 ")
+    };
     for host in &record.hosts {
         let port = bridge_port(&host.name);
         let _ = writeln!(
             batch,
-            "link set {port} addrgenmode none\nlink set {port} master br0 up"
+            "link set {port} addrgenmode none\nlink set {port} {master}up"
         );
     }
     if client(record).is_some() {
@@ -98,7 +106,7 @@ fn host_settings(host: &HostRecord) -> String {
         "link set lo up\naddr add {}/{PREFIX_LENGTH} dev eth0\nlink set eth0 up\n",
         host.address
     );
-    if host.written.is_none() {
+    if host.name == CLIENT_NAME {
         let _ = writeln!(
             batch,
             "link set {OBSERVER_INTERFACE} addrgenmode none\nlink set {OBSERVER_INTERFACE} arp off up"
@@ -191,31 +199,19 @@ pub(crate) fn set_carrier(record: &Record, host: &HostRecord, up: bool) -> Resul
     )
 }
 
-/// Longest packet, in bytes, that the switch passes to `host`; the host itself does not know.
-pub(crate) fn set_port_mtu(record: &Record, host: &HostRecord, mtu: u16) -> Result<(), LabError> {
-    let port = bridge_port(&host.name);
-    ip_batch(
-        Some(&record.switch()),
-        &format!("link set {port} mtu {mtu}\n"),
-    )
-}
-
-/// Brings every port of every host up, forwarding and with the usual MTU.
+/// Brings every port of every host up and forwarding.
 pub(crate) fn revive_ports(record: &Record) -> Result<(), LabError> {
     let mut batch = String::new();
     for host in &record.hosts {
         let port = bridge_port(&host.name);
-        let _ = writeln!(batch, "link set {port} mtu {MTU} up");
+        let _ = writeln!(batch, "link set {port} up");
     }
     ip_batch(Some(&record.switch()), &batch)?;
-    record
-        .hosts
-        .iter()
+    let bridged = record.hosts.iter().filter(|_| !record.switched);
+    bridged
+        .into_iter()
         .try_for_each(|host| set_port_cut(record, host, false))
 }
-
-/// MTU of every link, in bytes, that of Ethernet.
-pub const MTU: u16 = 1500;
 
 /// How a host is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -231,36 +227,52 @@ pub enum Link {
     CutPeers,
 }
 
-/// How every host of `record` is connected, in the record's order.
-pub(crate) fn links(record: &Record) -> Result<Vec<Link>, LabError> {
+/// How every host of `record` is connected, in the record's order; `impaired` are the names of its impairments.
+pub(crate) fn links(record: &Record, impaired: &[String]) -> Result<Vec<Link>, LabError> {
     let switch = record.switch();
-    let ports = in_namespace(&switch, "bridge", &["-json", "link"])?;
-    let ports: serde_json::Value = serde_json::from_str(&ports).unwrap_or_default();
-    let tables = in_namespace(&switch, "nft", &["list", "tables"])?;
-    let port = |host: &HostRecord| {
-        let name = bridge_port(&host.name);
-        ports.as_array()?.iter().find(|p| p["ifname"] == name)
+    let listed = |program: &str| {
+        let listed = in_namespace(&switch, program, &["-json", "link"])?;
+        Ok::<serde_json::Value, LabError>(serde_json::from_str(&listed).unwrap_or_default())
     };
-    Ok(record
-        .hosts
-        .iter()
-        .map(|host| {
-            let table = format!("table bridge {}", peer_table(&host.name));
-            let (port, is_up) = (port(host), |port: &serde_json::Value| {
-                let flags = port["flags"].as_array();
-                flags.is_some_and(|flags| flags.iter().any(|flag| flag == "UP"))
-            });
-            if !port.is_some_and(is_up) {
-                Link::Down
-            } else if port.is_none_or(|port| port["state"] != "forwarding") {
-                Link::Cut
-            } else if tables.lines().any(|line| line.trim() == table) {
-                Link::CutPeers
-            } else {
-                Link::Up
-            }
-        })
-        .collect())
+    let (ports, bridged) = (listed("ip")?, listed("bridge")?);
+    let tables = in_namespace(&switch, "nft", &["list", "tables"])?;
+    let is_up = |host: &HostRecord| {
+        let flags = &entry(&ports, host)["flags"];
+        let mut flags = flags.as_array().into_iter().flatten();
+        flags.any(|flag| flag == "UP")
+    };
+    let is_impaired = |fault: Fault, host: &HostRecord| {
+        let name = fault.impairment_of(&host.name);
+        name.is_some_and(|name| impaired.contains(&name))
+    };
+    let is_cut = |host: &HostRecord| {
+        let silenced = !record.switched && entry(&bridged, host)["state"] != "forwarding";
+        silenced || is_impaired(Fault::Cut, host)
+    };
+    let is_cut_from_peers = |host: &HostRecord| {
+        let table = format!("table bridge {}", peer_table(&host.name));
+        tables.lines().any(|line| line.trim() == table) || is_impaired(Fault::CutPeers, host)
+    };
+    let link = |host: &HostRecord| {
+        if !is_up(host) {
+            Link::Down
+        } else if is_cut(host) {
+            Link::Cut
+        } else if is_cut_from_peers(host) {
+            Link::CutPeers
+        } else {
+            Link::Up
+        }
+    };
+    Ok(record.hosts.iter().map(link).collect())
+}
+
+/// What a list of links says of the port of `host`.
+fn entry<'a>(links: &'a serde_json::Value, host: &HostRecord) -> &'a serde_json::Value {
+    const NOTHING: &serde_json::Value = &serde_json::Value::Null;
+    let name = bridge_port(&host.name);
+    let mut links = links.as_array().into_iter().flatten();
+    links.find(|link| link["ifname"] == name).unwrap_or(NOTHING)
 }
 
 pub(super) fn peer_table(host: &str) -> String {

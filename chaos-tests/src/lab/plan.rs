@@ -25,14 +25,21 @@ const FIRST_ATM: u8 = 1;
 const FIRST_SERVER: u8 = 11;
 const FIRST_VIP: u8 = 100;
 const CLIENT: u8 = 200;
+const ROGUE: u8 = 201;
 
 /// Network used when the file names no address at all.
 const DEFAULT_NETWORK: [u8; 3] = [10, 1, 0];
 
+/// Name of the host that clients run in.
+pub(crate) const CLIENT_NAME: &str = "client";
+
+/// Name of the host that has no part in the cluster.
+pub const ROGUE_NAME: &str = "rogue";
+
 /// Everything that has to be built for one configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// The hosts: ATMs, servers that are no ATMs, the client.
+    /// The hosts: ATMs, servers that are no ATMs, the client, the rogue.
     pub hosts: Vec<HostPlan>,
     /// IPv4 addresses of the virtual hosts, in file order.
     pub vips: Vec<Ipv4Addr>,
@@ -51,7 +58,7 @@ pub struct HostPlan {
     pub atm: bool,
     /// Listed under Servers.
     pub server: bool,
-    /// The host as the file writes it; `None` for the client.
+    /// The host as the file writes it; `None` for the client and the rogue.
     pub written: Option<String>,
 }
 
@@ -98,9 +105,27 @@ impl Plan {
         }
         if client {
             let address = addresses.free_from(CLIENT)?;
-            plan.add("client".to_owned(), address, None, false)?;
+            plan.add(CLIENT_NAME.to_owned(), address, None, false)?;
         }
         Ok(plan)
+    }
+
+    /// Adds the host `rogue`.
+    ///
+    /// # Errors
+    /// [`PlanError::NetworkFull`].
+    pub(crate) fn add_rogue(&mut self) -> Result<(), PlanError> {
+        let hosts = self.hosts.iter().map(|host| host.address);
+        let taken: Vec<Ipv4Addr> = hosts.chain(self.vips.iter().copied()).collect();
+        let network = taken
+            .first()
+            .map_or(DEFAULT_NETWORK, |first| split(*first).0);
+        let [a, b, c] = network;
+        let mut free = (ROGUE..=254).map(|host| Ipv4Addr::new(a, b, c, host));
+        let address = free
+            .find(|address| !taken.contains(address))
+            .ok_or(PlanError::NetworkFull)?;
+        self.add(ROGUE_NAME.to_owned(), address, None, false)
     }
 
     /// Adds a host, or the role of server to the ATM that already has this address.

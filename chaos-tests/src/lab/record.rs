@@ -62,6 +62,9 @@ pub struct Record {
     pub anchor: Option<Identity>,
     /// Port of the ATMs.
     pub port: PortKind,
+    /// Whether the userspace switch of its owner connects the hosts, instead of a bridge.
+    #[serde(default)]
+    pub switched: bool,
     /// Addresses of the virtual hosts.
     pub vips: Vec<Ipv4Addr>,
     /// The hosts.

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::error::LabError;
 use super::handle::Lab;
 use super::network::{Link, format_mac, links};
+use super::plan::ROGUE_NAME;
 use super::process::Condition;
 
 /// A lab.
@@ -39,7 +40,7 @@ pub struct HostStatus {
     pub address: Ipv4Addr,
     /// MAC of `eth0`.
     pub mac: String,
-    /// `atm`, `server`, `atm+server` or `client`.
+    /// `atm`, `server`, `atm+server`, `client` or `rogue`.
     pub role: &'static str,
     /// How it is connected.
     pub link: Link,
@@ -125,7 +126,8 @@ impl Lab {
     /// A failed `bridge` or `nft`.
     pub fn status(&self) -> Result<Status, LabError> {
         let record = self.record();
-        let links = links(&record)?;
+        let impairments = self.impaired()?;
+        let links = links(&record, &impairments)?;
         let hosts = record
             .hosts
             .iter()
@@ -139,6 +141,7 @@ impl Lab {
                     (true, true) => "atm+server",
                     (true, false) => "atm",
                     (false, true) => "server",
+                    (false, false) if host.name == ROGUE_NAME => "rogue",
                     (false, false) => "client",
                 },
                 link,
@@ -156,7 +159,7 @@ impl Lab {
             });
         Ok(Status {
             hosts: hosts.collect(),
-            impairments: self.impaired()?,
+            impairments,
             prefix: record.prefix.clone(),
             dir: record.dir.clone(),
             persistent: record.persistent,

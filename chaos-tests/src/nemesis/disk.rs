@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::equipment::{Class, Disk, Effect, Mode, disk_page};
 
+use crate::lab::ATMD;
+
 use super::chance::Chance;
 use super::error::NemesisError;
 use super::process::{bring_up, keep_down};
@@ -170,7 +172,7 @@ impl Strike for DiskFault {
             let (name, id) = (host.clone(), place.id);
             if self.may_end_the_daemon() {
                 // While the disk is bad nobody else starts it: it would only end once more.
-                undo.push(move |scene| bring_up(scene, &name, id));
+                undo.push(move |scene| bring_up(scene, &name, ATMD, id));
                 keep_down(scene, host, id);
             }
             if let Self::Full { left_kib, .. } = self {

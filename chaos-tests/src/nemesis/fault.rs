@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::chance::Chance;
 use super::clock::ClockFault;
 use super::disk::DiskFault;
+use super::host::HostFault;
 use super::network::NetworkFault;
+use super::operation::OperationFault;
 use super::power::PowerFault;
 use super::process::ProcessFault;
 use super::resource::ResourceFault;
@@ -21,6 +23,10 @@ pub enum Fault {
     Process(ProcessFault),
     /// Of the network between hosts.
     Network(NetworkFault),
+    /// Of whole hosts, and what they know of their neighbours.
+    Host(HostFault),
+    /// What operators do.
+    Operation(OperationFault),
     /// Of a disk: slow, hanging, failing, lying, full, read-only.
     Disk(DiskFault),
     /// Of the power: what was not synced is lost.
@@ -51,6 +57,10 @@ pub enum Family {
     Process,
     /// [`NetworkFault`].
     Network,
+    /// [`HostFault`].
+    Host,
+    /// [`OperationFault`].
+    Operation,
     /// [`DiskFault`].
     Disk,
     /// [`PowerFault`].
@@ -63,9 +73,11 @@ pub enum Family {
 
 impl Family {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Process,
         Self::Network,
+        Self::Host,
+        Self::Operation,
         Self::Disk,
         Self::Power,
         Self::Resource,
@@ -80,6 +92,8 @@ impl Fault {
         match self {
             Self::Process(_) => Family::Process,
             Self::Network(_) => Family::Network,
+            Self::Host(_) => Family::Host,
+            Self::Operation(_) => Family::Operation,
             Self::Disk(_) => Family::Disk,
             Self::Power(_) => Family::Power,
             Self::Resource(_) => Family::Resource,
@@ -93,6 +107,8 @@ impl Fault {
         match self {
             Self::Process(fault) => fault,
             Self::Network(fault) => fault,
+            Self::Host(fault) => fault,
+            Self::Operation(fault) => fault,
             Self::Disk(fault) => fault,
             Self::Power(fault) => fault,
             Self::Resource(fault) => fault,
@@ -106,6 +122,8 @@ impl Fault {
         match family {
             Family::Process => ProcessFault::draw(chance, bounds).map(Self::Process),
             Family::Network => NetworkFault::draw(chance, bounds).map(Self::Network),
+            Family::Host => HostFault::draw(chance, bounds).map(Self::Host),
+            Family::Operation => OperationFault::draw(chance, bounds).map(Self::Operation),
             Family::Disk => DiskFault::draw(chance, bounds).map(Self::Disk),
             Family::Power => PowerFault::draw(chance, bounds).map(Self::Power),
             Family::Resource => ResourceFault::draw(chance, bounds).map(Self::Resource),

@@ -145,6 +145,7 @@ mod tests {
             servers: 3,
             lease_ms: 135,
             switch: seed.is_multiple_of(2),
+            rogue: seed.is_multiple_of(3),
         }
     }
 
@@ -236,6 +237,7 @@ mod tests {
     fn ten_minutes_have_faults_of_every_name() {
         let bounds = Bounds {
             switch: true,
+            rogue: true,
             ..bounds(2)
         };
         let mut names = BTreeSet::new();
@@ -252,6 +254,10 @@ mod tests {
             "one-way-cut",
             "bridge",
             "reorder",
+            "crash",
+            "rogue",
+            "lost-directory",
+            "failover",
         ] {
             assert!(names.contains(name), "{name} is missing in {names:?}");
         }

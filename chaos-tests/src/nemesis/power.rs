@@ -80,7 +80,7 @@ impl Strike for PowerFault {
             }
         };
         for host in hosts {
-            take_down(scene, host, place.id, Signal::KILL, undo)?;
+            take_down(scene, host, ATMD, place.id, Signal::KILL, undo)?;
         }
         for host in hosts {
             let disk = Disk::at(scene.lab(), host)?;

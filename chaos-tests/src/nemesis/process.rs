@@ -89,22 +89,22 @@ impl Strike for ProcessFault {
         match self {
             Self::Kill { .. } => hosts
                 .iter()
-                .try_for_each(|host| take_down(scene, host, id, Signal::KILL, undo)),
+                .try_for_each(|host| take_down(scene, host, ATMD, id, Signal::KILL, undo)),
             Self::Terminate { .. } => hosts
                 .iter()
-                .try_for_each(|host| take_down(scene, host, id, Signal::TERM, undo)),
+                .try_for_each(|host| take_down(scene, host, ATMD, id, Signal::TERM, undo)),
             Self::Stop { .. } => hosts
                 .iter()
                 .try_for_each(|host| stop(scene, host, id, undo)),
             Self::Restart { .. } => {
                 for host in hosts {
-                    take_down(scene, host, id, Signal::KILL, undo)?;
+                    take_down(scene, host, ATMD, id, Signal::KILL, undo)?;
                 }
                 undo.run(scene)
             }
             Self::RollingRestart => {
                 for host in hosts {
-                    take_down(scene, host, id, Signal::TERM, undo)?;
+                    take_down(scene, host, ATMD, id, Signal::TERM, undo)?;
                     undo.run(scene)?;
                     wait_until_back(scene, host)?;
                 }
@@ -140,28 +140,29 @@ impl Draw for ProcessFault {
     }
 }
 
-/// The daemon on `host`, and what a fault that keeps it down is called among the [`super::scene::Holds`].
-fn down(host: &str) -> String {
-    format!("down {host}")
+/// What a fault that keeps `process` of `host` down holds.
+fn down(host: &str, process: &str) -> String {
+    format!("down {host} {process}")
 }
 
-/// Ends the daemon on `host` and hands `undo` its next start. One that is down already is only kept down.
+/// Ends `process` of `host` and hands `undo` its next start. One that is down already is only kept down.
 pub(super) fn take_down(
     scene: &Scene<'_>,
     host: &str,
+    process: &str,
     id: FaultId,
     signal: Signal,
     undo: &mut Undo,
 ) -> Result<(), NemesisError> {
-    let name = host.to_owned();
-    undo.push(move |scene| bring_up(scene, &name, id));
+    let (on, name) = (host.to_owned(), process.to_owned());
+    undo.push(move |scene| bring_up(scene, &on, &name, id));
     let lab = scene.lab();
     {
         let mut holds = scene.holds();
-        holds.hold(&down(host), id);
+        holds.hold(&down(host, process), id);
         let sent = match signal {
-            Signal::KILL => lab.kill(host, ATMD),
-            gentle => lab.signal(host, ATMD, gentle),
+            Signal::KILL => lab.kill(host, process),
+            gentle => lab.signal(host, process, gentle),
         };
         match sent {
             Ok(()) | Err(LabError::NotRunning { .. }) => {}
@@ -169,34 +170,38 @@ pub(super) fn take_down(
         }
     }
     let gone = || {
-        let condition = lab.condition(host, ATMD).map_err(|e| e.to_string())?;
+        let condition = lab.condition(host, process).map_err(|e| e.to_string())?;
         let gone = condition == Condition::Dead;
         gone.then_some(()).ok_or_else(|| format!("{condition:?}"))
     };
     // A stopped process gets the signal when it goes on, and hands nothing over before: it counts as down all the same.
-    if lab.condition(host, ATMD)? == Condition::Running {
-        wait_until(&format!("the end of {ATMD} on {host}"), END_MAX, gone)?;
+    if lab.condition(host, process)? == Condition::Running {
+        wait_until(&format!("the end of {process} on {host}"), END_MAX, gone)?;
     }
     Ok(())
 }
 
 /// Has nobody but the fault `id` start the daemon on `host` if it ends: [`bring_up`] does.
 pub(super) fn keep_down(scene: &Scene<'_>, host: &str, id: FaultId) {
-    scene.holds().hold(&down(host), id);
+    scene.holds().hold(&down(host, ATMD), id);
 }
 
-/// Starts the daemon on `host` as it was started before, unless another fault keeps it down or it runs.
-pub(super) fn bring_up(scene: &Scene<'_>, host: &str, id: FaultId) -> Result<(), NemesisError> {
+/// Starts `process` of `host` as it was started before, unless another fault keeps it down or it runs.
+pub(super) fn bring_up(
+    scene: &Scene<'_>,
+    host: &str,
+    process: &str,
+    id: FaultId,
+) -> Result<(), NemesisError> {
     let mut holds = scene.holds();
-    if !holds.release(&down(host), id) {
+    if !holds.release(&down(host, process), id) {
         return Ok(());
     }
     let lab = scene.lab();
-    match lab.condition(host, ATMD)? {
-        Condition::Dead => lab.restart(host, ATMD).map(drop)?,
+    match lab.condition(host, process)? {
         Condition::Running => {}
         // SIGTERM of a stopped process is still to come: it ends when it goes on, and would not be started then.
-        Condition::Stopped => lab.restart(host, ATMD).map(drop)?,
+        Condition::Dead | Condition::Stopped => lab.restart(host, process).map(drop)?,
     }
     Ok(())
 }
@@ -225,7 +230,7 @@ fn stop(scene: &Scene<'_>, host: &str, id: FaultId, undo: &mut Undo) -> Result<(
 }
 
 /// Waits until some ATM says that the one on `host` has caught up.
-fn wait_until_back(scene: &Scene<'_>, host: &str) -> Result<(), NemesisError> {
+pub(super) fn wait_until_back(scene: &Scene<'_>, host: &str) -> Result<(), NemesisError> {
     let cluster = scene.cluster("rolling-restart")?;
     let name = cluster.name_of(host)?;
     let others = cluster.others(host);

@@ -94,7 +94,7 @@ impl Strike for ResourceFault {
                 Self::Starve { .. } => starve(pid, undo)?,
                 Self::Memory { more_kib, .. } => {
                     let (name, id) = (host.clone(), place.id);
-                    undo.push(move |scene| bring_up(scene, &name, id));
+                    undo.push(move |scene| bring_up(scene, &name, ATMD, id));
                     keep_down(scene, host, id);
                     limit_memory(&group, pid, u64::from(*more_kib) << 10, undo)?;
                 }

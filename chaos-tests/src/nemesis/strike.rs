@@ -2,6 +2,8 @@
 
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::lab::{Lab, ROGUE_NAME};
+
 use super::chance::Chance;
 use super::error::NemesisError;
 use super::scene::Scene;
@@ -68,9 +70,24 @@ pub struct Bounds {
     pub lease_ms: u64,
     /// Whether the lab has the userspace switch: without it there is no delay, jitter or reordering.
     pub switch: bool,
+    /// Whether the lab has the host `rogue`.
+    pub rogue: bool,
 }
 
 impl Bounds {
+    /// Those of `lab`, whose leases are `lease_ms` long.
+    #[must_use]
+    pub fn of(lab: &Lab, lease_ms: u64) -> Self {
+        let hosts = lab.hosts();
+        Self {
+            atms: hosts.iter().filter(|host| host.is_atm()).count(),
+            servers: hosts.iter().filter(|host| host.is_server()).count(),
+            lease_ms,
+            switch: lab.record().switched,
+            rogue: hosts.iter().any(|host| host.name() == ROGUE_NAME),
+        }
+    }
+
     /// How many ATMs may be without power or memory of the past at one time.
     #[must_use]
     pub fn down_max(&self) -> usize {

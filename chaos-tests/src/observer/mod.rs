@@ -15,6 +15,7 @@ pub use capture::{EVENTS_MAX, Observation, Observer, Verdict};
 pub use event::{Event, Flow, Kind, Mac, Scope, classify};
 pub use probe::{PROBER_MAC, Prober, arp_request, gratuitous_arp};
 pub use raw::RawPort;
+pub(crate) use raw::link_address;
 pub use voices::{
     Contradiction, OVERLAPS_MAX, Rules, TENURE_MIN, TwoVoices, Voice, overlaps, voices,
 };

@@ -45,7 +45,7 @@ impl RawPort {
 }
 
 /// The address that binds a packet socket to `interface` of the calling thread's network namespace.
-pub(super) fn link_address(interface: &str) -> io::Result<LinkAddr> {
+pub(crate) fn link_address(interface: &str) -> io::Result<LinkAddr> {
     getifaddrs()?
         .filter(|entry| entry.interface_name == interface)
         .find_map(|entry| entry.address?.as_link_addr().copied())

@@ -1,19 +1,12 @@
 //! Each fault of the network is seen where it should be seen, and nowhere once it has ended. Without daemons.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a helper that cannot go on has failed its test"
-)]
-
-mod probing;
-
 use std::time::Duration;
 
+use crate::probing::{introduce, is_cut, passes, send};
 use chaos_tests::lab::{Lab, LabError, ready};
 use chaos_tests::nemesis::{
     Disturbance, Fault, FaultId, NemesisError, NetworkFault, Place, Scene, Target, Undo, heal_all,
 };
-use probing::{introduce, is_cut, passes, send};
 
 const MS: Duration = Duration::from_millis(1);
 

@@ -1,10 +1,5 @@
 //! Numbered datagrams from one host of a lab to another: what arrives, how often, in which order and when.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a helper that cannot go on has failed its test"
-)]
-
 use std::net::UdpSocket;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -73,15 +68,20 @@ pub(crate) fn send(lab: &Lab, from: &str, to: &str, count: u32, gap: Duration) -
 
 /// Whether datagrams arrive, of some that are sent for a second or until one has arrived.
 pub(crate) fn passes(lab: &Lab, from: &str, to: &str) -> bool {
-    arrives_within(lab, from, to, Duration::from_secs(1))
+    arrives_within(lab, from, to, 5, Duration::from_secs(1))
+}
+
+/// Whether datagrams of `bytes` arrive.
+pub(crate) fn passes_of(lab: &Lab, from: &str, to: &str, bytes: usize) -> bool {
+    arrives_within(lab, from, to, bytes, Duration::from_millis(300))
 }
 
 /// Whether none arrives of those sent for a tenth of a second.
 pub(crate) fn is_cut(lab: &Lab, from: &str, to: &str) -> bool {
-    !arrives_within(lab, from, to, Duration::from_millis(100))
+    !arrives_within(lab, from, to, 5, Duration::from_millis(100))
 }
 
-fn arrives_within(lab: &Lab, from: &str, to: &str, limit: Duration) -> bool {
+fn arrives_within(lab: &Lab, from: &str, to: &str, bytes: usize, limit: Duration) -> bool {
     let (sender, receiver) = (open(lab, from), open(lab, to));
     let target = receiver.local_addr().unwrap();
     receiver
@@ -89,7 +89,7 @@ fn arrives_within(lab: &Lab, from: &str, to: &str, limit: Duration) -> bool {
         .unwrap();
     let give_up = Instant::now() + limit;
     while Instant::now() < give_up {
-        let _ = sender.send_to(b"hello", target);
+        let _ = sender.send_to(&vec![0; bytes], target);
         if receiver.recv_from(&mut [0; 64]).is_ok() {
             return true;
         }
