@@ -29,7 +29,7 @@ fn trials(contender: Contender, strike: Strike) -> Vec<Trial> {
     let (mut trials, mut failures) = (Vec::new(), Vec::new());
     for line in text.lines() {
         match serde_json::from_str(line).unwrap() {
-            Entry::Trial(trial) => trials.push(trial),
+            Entry::Trial(trial) => trials.push(*trial),
             Entry::Failure(failure) => failures.push(failure),
             Entry::Campaign(_) => {}
         }

@@ -50,12 +50,12 @@ pub(super) fn run(
     mut tell: impl FnMut(&str),
 ) -> Result<Ending, PeersError> {
     let seed = results.campaign.seed;
-    let mut ending = Ending::default();
-    for &contender in &wanted.contenders {
-        if let Some(reason) = unavailable(contender) {
-            tell(&format!("skipped: {contender}: {reason}"));
-            ending.skipped.insert(contender, reason);
-        }
+    let mut ending = Ending {
+        skipped: skipped(wanted),
+        ..Ending::default()
+    };
+    for (contender, reason) in &ending.skipped {
+        tell(&format!("skipped: {contender}: {reason}"));
     }
     let mut given_up: BTreeMap<Contender, usize> = BTreeMap::new();
     for number in 0..wanted.trials {
@@ -90,6 +90,12 @@ pub(super) fn run(
     Ok(ending)
 }
 
+/// The wanted contenders that cannot be measured here, and why.
+pub(super) fn skipped(wanted: &Wanted) -> BTreeMap<Contender, String> {
+    let reason = |&contender: &Contender| Some((contender, unavailable(contender)?));
+    wanted.contenders.iter().filter_map(reason).collect()
+}
+
 /// The trials of one contender in one round, in one lab if all goes well. Returns how many attempts failed.
 fn block(
     orders: &[Order],
@@ -111,23 +117,19 @@ fn block(
                 Ok((next, trial)) => {
                     tell(&told(&trial, begun.elapsed()));
                     results.add(trial)?;
-                    rig = next;
+                    match next {
+                        Ok(next) => rig = Some(next),
+                        Err(error) => {
+                            let reason = format!("cannot be mended after the trial: {error}");
+                            note(order, reason, results, tell)?;
+                        }
+                    }
                     done = true;
                     break;
                 }
                 Err(error) => {
                     failures += 1;
-                    let failure = Failure {
-                        contender: order.contender,
-                        strike: Some(order.strike),
-                        number: order.number,
-                        reason: error.to_string(),
-                    };
-                    tell(&format!(
-                        "{} {} #{}: {}",
-                        failure.contender, order.strike, failure.number, failure.reason
-                    ));
-                    results.fail(failure)?;
+                    note(order, error.to_string(), results, tell)?;
                 }
             }
         }
@@ -143,15 +145,40 @@ fn block(
     Ok(failures)
 }
 
-/// Runs one trial in the rig of the one before, if there is one. The rig is returned only if it could be mended.
-fn attempt(rig: Option<Rig>, order: &Order) -> Result<(Option<Rig>, Trial), PeersError> {
+/// Writes down what went wrong.
+fn note(
+    order: &Order,
+    reason: String,
+    results: &mut Results,
+    tell: &mut impl FnMut(&str),
+) -> Result<(), PeersError> {
+    let &Order {
+        contender,
+        strike,
+        number,
+        ..
+    } = order;
+    tell(&format!("{contender} {strike} #{number}: {reason}"));
+    results.fail(Failure {
+        contender,
+        strike: Some(strike),
+        number,
+        reason,
+    })
+}
+
+/// Runs one trial in the rig of the one before, if there is one, and mends it for the next one.
+fn attempt(
+    rig: Option<Rig>,
+    order: &Order,
+) -> Result<(Result<Rig, PeersError>, Trial), PeersError> {
     let rig = match rig {
         Some(rig) => rig,
         None => Rig::start(order.contender)?,
     };
     let trial = trial::run(&rig, order)?;
-    let mended = rig.mend(&trial.victim).is_ok();
-    Ok((mended.then_some(rig), trial))
+    let mended = rig.mend(&trial.victim);
+    Ok((mended.map(|()| rig), trial))
 }
 
 fn told(trial: &Trial, took: Duration) -> String {

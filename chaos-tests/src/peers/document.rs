@@ -20,7 +20,7 @@ pub struct Report {
     pub targets: Vec<Target>,
     /// Contenders that were not measured, and why.
     pub skipped: Vec<(Contender, String)>,
-    /// Attempts that proved nothing.
+    /// Attempts that proved nothing, and rigs that could not be mended.
     pub failures: Vec<Failure>,
 }
 
@@ -37,6 +37,9 @@ impl Report {
             let rows = cells.iter().map(|cell| row(cell).to_vec());
             let _ = writeln!(text, "{}", strike.label());
             text += &aligned(std::iter::once(HEAD.map(ToOwned::to_owned).to_vec()).chain(rows));
+            for line in cells.iter().filter_map(|cell| steps(cell)) {
+                let _ = writeln!(text, "  {line}");
+            }
             text.push('\n');
         }
         text += "outage: ms without an ICMP echo answer of the VIP, min / median / p99; two voices: trials with any; ms at most, or to the end of what was watched\n\n";
@@ -84,8 +87,11 @@ impl Report {
             );
             text += &"---|".repeat(HEAD.len());
             text.push('\n');
-            for cell in cells {
+            for cell in &cells {
                 let _ = writeln!(text, "| {} |", row(cell).join(" | "));
+            }
+            for line in cells.iter().filter_map(|cell| steps(cell)) {
+                let _ = writeln!(text, "\n{line}.");
             }
         }
         text += "\n## Goals of this product\n\n| goal | measured | |\n|---|---|---|\n";
@@ -111,7 +117,7 @@ impl Report {
         self.cells.iter().filter(move |c| c.strike == strike)
     }
 
-    /// How many attempts proved nothing, by contender.
+    /// How much went wrong, by contender.
     fn void(&self) -> String {
         let count = |contender: &Contender| {
             self.failures
@@ -126,7 +132,7 @@ impl Report {
             .map(|(c, n)| format!("{} {n}", c.label()))
             .collect();
         format!(
-            "attempts that proved nothing and were repeated: {}",
+            "what went wrong on the way and was done again (failed attempts, routers that could not be mended): {}",
             parts.join(", ")
         )
     }
@@ -173,6 +179,20 @@ fn row(cell: &Cell) -> [String; 9] {
             (client, server) => format!("{client}, {server}"),
         },
     ]
+}
+
+/// Where the time of this product's takeover goes.
+fn steps(cell: &Cell) -> Option<String> {
+    let took = cell.takeover?;
+    Some(format!(
+        "{}, steps at the median, ms after the fault: elected {:.0}, tenure committed {:.0}, table {:.0}, lease {:.0}, announced {:.0}",
+        cell.contender.label(),
+        took.elected_ms,
+        took.begun_ms,
+        took.table_ms,
+        took.claimed_ms,
+        took.announced_ms
+    ))
 }
 
 fn spread(spread: Spread) -> String {
@@ -259,7 +279,7 @@ Everything random comes from the seed: the order of contenders and faults in eac
 
 ## Again
 
-    make bench-failover                                      all of it: 20 trials of each, about two hours
+    make bench-failover                                      all of it: 20 trials of each, about an hour and a quarter
     make bench-failover BENCH='--trials 5 --time-limit 30m'
     target/debug/chaos bench-failover --contenders ours-100ms,keepalived-100ms --faults crash --trials 20
 

@@ -30,6 +30,7 @@ pub use contender::{Contender, Kind};
 pub use document::Report;
 pub use error::PeersError;
 pub use results::{Campaign, Entry, Failure, Results};
+pub use rig::Takeover;
 pub use strike::Strike;
 pub use summary::{Cell, Spread, Survival, Target, cells, targets};
 pub use talk::{Share, Shares};
@@ -111,7 +112,10 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode, PeersError> {
         path.display()
     );
     let ending = if args.report_only {
-        Ending::default()
+        Ending {
+            skipped: campaign::skipped(&wanted),
+            ..Ending::default()
+        }
     } else {
         campaign::run(&wanted, &mut results, |line| println!("{line}"))?
     };
@@ -140,6 +144,7 @@ fn report(results: &Results, ending: &Ending) -> Report {
         skipped: ending
             .skipped
             .iter()
+            .filter(|(contender, _)| !results.trials.iter().any(|t| t.contender == **contender))
             .map(|(contender, reason)| (*contender, reason.clone()))
             .collect(),
         failures: results.failures.clone(),

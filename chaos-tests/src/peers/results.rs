@@ -21,7 +21,7 @@ pub enum Entry {
     /// The first line.
     Campaign(Campaign),
     /// A trial that was measured.
-    Trial(Trial),
+    Trial(Box<Trial>),
     /// A trial that was not.
     Failure(Failure),
 }
@@ -90,7 +90,7 @@ impl Results {
                     }
                     results.campaign = theirs;
                 }
-                Entry::Trial(trial) => results.trials.push(trial),
+                Entry::Trial(trial) => results.trials.push(*trial),
                 Entry::Failure(failure) => results.failures.push(failure),
             }
         }
@@ -102,7 +102,7 @@ impl Results {
     /// # Errors
     /// The file cannot be written.
     pub fn add(&mut self, trial: Trial) -> Result<(), PeersError> {
-        self.append(&Entry::Trial(trial.clone()))?;
+        self.append(&Entry::Trial(Box::new(trial.clone())))?;
         self.trials.push(trial);
         Ok(())
     }
@@ -194,6 +194,7 @@ mod tests {
             relief_two_voices_ms: None,
             contradictions: Some(0),
             connections: None,
+            takeover: None,
         }
     }
 

@@ -4,11 +4,13 @@ use std::net::Ipv4Addr;
 use std::process::Stdio;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::contender::{Contender, Kind};
 use super::error::PeersError;
 use super::pair::Pair;
 use super::strike::Strike;
-use crate::cluster::{Cluster, SETTLE_MAX};
+use crate::cluster::{Cluster, SETTLE_MAX, unix_of_boottime};
 use crate::lab::{
     ATMD, Condition, Fault, Lab, LabError, Signal, default_configuration, read_configuration, tool,
 };
@@ -17,6 +19,21 @@ use crate::observer::Mac;
 /// ATMs and servers of this product's labs.
 const ATMS: usize = 3;
 pub(super) const SERVERS: usize = 3;
+
+/// The steps of a takeover, in ms since the fault.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Takeover {
+    /// Elected: the silence was noticed, and a majority voted.
+    pub elected_ms: f64,
+    /// The new tenure stands in a majority's logs.
+    pub begun_ms: f64,
+    /// The packet path has everything up to it.
+    pub table_ms: f64,
+    /// Every older lease has run out, and its own one began.
+    pub claimed_ms: f64,
+    /// The first gratuitous ARP.
+    pub announced_ms: f64,
+}
 
 pub(super) struct Rig {
     system: System,
@@ -99,6 +116,28 @@ impl Rig {
             Strike::Crash | Strike::LinkDown | Strike::Kill => {}
         }
         Ok(())
+    }
+
+    /// When this product's new active ATM did what, told by itself; `None` for the others, and if it cannot be asked.
+    pub(super) fn takeover(&self, victim: &str, struck: u64) -> Option<Takeover> {
+        let System::Ours(cluster) = &self.system else {
+            return None;
+        };
+        let asked = cluster.others(victim).into_iter();
+        let tenure = asked
+            .filter_map(|host| cluster.status(&host).ok()?.tenure)
+            .max_by_key(|tenure| tenure.epoch)?;
+        let since = |boot_ns: u64| {
+            let at = unix_of_boottime(boot_ns);
+            Duration::from_nanos(at.saturating_sub(struck)).as_secs_f64() * 1e3
+        };
+        Some(Takeover {
+            elected_ms: since(tenure.leader_at_ns),
+            begun_ms: since(tenure.begun_at_ns),
+            table_ms: since(tenure.table_at_ns),
+            claimed_ms: since(tenure.claimed_at_ns),
+            announced_ms: since(tenure.first_arp_at_ns),
+        })
     }
 
     /// Undoes whatever was done to `victim`, until the contender is as it was at the beginning.

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::contender::{Contender, Kind};
+use super::rig::Takeover;
 use super::strike::Strike;
 use super::talk::{Share, Shares};
 use super::trial::Trial;
@@ -71,6 +72,8 @@ pub struct Cell {
     pub client_talks: Option<Survival>,
     /// Open connections where the server talks.
     pub server_talks: Option<Survival>,
+    /// Medians of the steps of this product's takeover.
+    pub takeover: Option<Takeover>,
 }
 
 /// What became of connections, over all trials of a cell.
@@ -121,6 +124,7 @@ fn cell(trials: &[Trial], contender: Contender, strike: Strike) -> Option<Cell> 
         .iter()
         .filter(|t| t.contender == contender && t.strike == strike);
     let shares = own.clone().filter_map(|t| t.connections.as_ref());
+    let steps: Vec<Takeover> = own.clone().filter_map(|t| t.takeover).collect();
     let client = |s: &'_ Shares| -> Share { s.client_talks.clone() };
     let client: Vec<Share> = shares.clone().map(client).collect();
     let server: Vec<Share> = shares.map(|s| s.server_talks.clone()).collect();
@@ -136,6 +140,18 @@ fn cell(trials: &[Trial], contender: Contender, strike: Strike) -> Option<Cell> 
         two_voices_to_the_end: own.filter(|t| t.two_voices_to_the_end).count(),
         client_talks: Survival::of(client.iter()),
         server_talks: Survival::of(server.iter()),
+        takeover: medians(&steps),
+    })
+}
+
+fn medians(steps: &[Takeover]) -> Option<Takeover> {
+    let median = |of: fn(&Takeover) -> f64| Some(Spread::of(steps.iter().map(of))?.median);
+    Some(Takeover {
+        elected_ms: median(|t| t.elected_ms)?,
+        begun_ms: median(|t| t.begun_ms)?,
+        table_ms: median(|t| t.table_ms)?,
+        claimed_ms: median(|t| t.claimed_ms)?,
+        announced_ms: median(|t| t.announced_ms)?,
     })
 }
 
@@ -215,6 +231,7 @@ pub(super) mod tests {
             relief_two_voices_ms: None,
             contradictions: None,
             connections: None,
+            takeover: None,
         }
     }
 

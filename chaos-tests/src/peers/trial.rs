@@ -11,7 +11,7 @@ use super::ear::{CALM, Ear};
 use super::echo::EchoProber;
 use super::error::PeersError;
 use super::outage::{Outage, answers_steadily, longest};
-use super::rig::Rig;
+use super::rig::{Rig, Takeover};
 use super::strike::Strike;
 use super::talk::{Shares, Talk};
 use super::two_voices::{only_voice, two_voices};
@@ -64,6 +64,8 @@ pub struct Trial {
     pub contradictions: Option<usize>,
     /// What became of open connections, where the contender forwards any.
     pub connections: Option<Shares>,
+    /// The steps of this product's takeover.
+    pub takeover: Option<Takeover>,
 }
 
 impl Trial {
@@ -130,6 +132,7 @@ pub(super) fn run(rig: &Rig, order: &Order) -> Result<Trial, PeersError> {
     let probes = echo.probes();
     drop(echo);
     let observation = ear.stop();
+    let takeover = rig.takeover(&victim, struck);
 
     let first = longest(&probes, struck, relieved.unwrap_or(ended));
     let second = relieved.map(|relieved| longest(&probes, relieved, ended));
@@ -151,6 +154,7 @@ pub(super) fn run(rig: &Rig, order: &Order) -> Result<Trial, PeersError> {
         relief_two_voices_ms: relieved.map(|relieved| ms(both(relieved, ended).ns)),
         contradictions,
         connections,
+        takeover,
     })
 }
 
