@@ -126,7 +126,7 @@ pub(super) fn run(rig: &Rig, order: &Order) -> Result<Trial, PeersError> {
     }
     let connections = talk
         .as_ref()
-        .map(|talk| talk.judge(Instant::now() + back_off(&echo, struck)));
+        .map(|talk| talk.judge(Instant::now() + back_off(struck)));
     let ended = realtime_ns();
     drop(talk);
     let probes = echo.probes();
@@ -212,19 +212,18 @@ impl Watch<'_> {
             thread::sleep(PAUSE);
         }
         if let Some(talk) = self.talk {
-            let by = Instant::now() + back_off(self.echo, since);
+            let by = Instant::now() + back_off(since);
             talk.wait_until_all_flow(by);
         }
     }
 }
 
-/// The longest a TCP sender may wait until it tries again after an outage: each of its pauses is twice the one before, from
-/// 0.2 s on, so the next attempt comes within the outage's own length after its end, and at least 0.4 s.
-fn back_off(echo: &EchoProber, since: u64) -> Duration {
-    /// For the lines that follow, and a busy machine.
+/// The longest a TCP sender may wait from now on until it tries again: each of its pauses is twice the one before, so the next
+/// attempt comes within as long again as the silence lasts, which began no earlier than the fault.
+fn back_off(struck: u64) -> Duration {
+    /// For the first pause, the lines that follow, and a busy machine.
     const MARGIN: Duration = Duration::from_millis(1000);
-    let outage = longest(&echo.probes(), since, realtime_ns());
-    Duration::from_nanos(outage.ns) * 2 + MARGIN
+    Duration::from_nanos(realtime_ns().saturating_sub(struck)) + MARGIN
 }
 
 /// After this a takeover that has not come does not come: four beats of those that count three, and elections.
