@@ -45,6 +45,8 @@ pub(crate) struct EgressGate {
     program: OwnedFd,
     link: Mutex<Option<OwnedFd>>,
     shared: Shared,
+    /// How far this process's CLOCK_BOOTTIME is ahead of the kernel's own, in nanoseconds: not 0 in a time namespace.
+    ahead: i64,
 }
 
 impl EgressGate {
@@ -70,6 +72,8 @@ impl EgressGate {
             program,
             link: Mutex::default(),
             shared,
+            ahead: std::fs::read_to_string(TIME_NAMESPACE)
+                .map_or(0, |offsets| boottime_ahead(&offsets)),
         })
     }
 
@@ -86,15 +90,35 @@ impl EgressGate {
         Ok(())
     }
 
-    /// The deadline in nanoseconds of CLOCK_BOOTTIME; 0 lets nothing pass.
+    /// The deadline in nanoseconds of this process's CLOCK_BOOTTIME; 0 lets nothing pass.
     pub(crate) fn set_deadline(&self, nanos: u64) {
-        self.shared.word(0).store(nanos, Ordering::Release);
+        // The program reads the clock of the machine, whatever namespace the process is in. No deadline stays none.
+        let machine = match nanos {
+            0 => 0,
+            nanos => nanos.saturating_add_signed(self.ahead.saturating_neg()),
+        };
+        self.shared.word(0).store(machine, Ordering::Release);
     }
 
     /// Frames it dropped.
     pub(crate) fn dropped(&self) -> u64 {
         self.shared.word(1).load(Ordering::Relaxed)
     }
+}
+
+/// Offsets of the clocks of this process's time namespace (time_namespaces(7)); not there where the kernel has none.
+const TIME_NAMESPACE: &str = "/proc/self/timens_offsets";
+
+/// The offset of CLOCK_BOOTTIME in nanoseconds. A line is the clock's name, seconds, nanoseconds.
+fn boottime_ahead(offsets: &str) -> i64 {
+    let found = offsets.lines().find_map(|line| {
+        let mut fields = line.split_whitespace();
+        fields.next().filter(|clock| *clock == "boottime")?;
+        let seconds: i64 = fields.next()?.parse().ok()?;
+        let nanos: i64 = fields.next()?.parse().ok()?;
+        Some(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
+    });
+    found.unwrap_or(0)
 }
 
 /// The map's page in this process.
@@ -227,6 +251,14 @@ mod tests {
 
     /// The loopback interface of every network namespace.
     const LOOPBACK: u32 = 1;
+
+    #[test]
+    fn the_offset_of_a_time_namespace_is_read() {
+        let file = "monotonic           7         0\nboottime        -5000  250000000\n";
+        assert_eq!(boottime_ahead(file), -4_999_750_000_000);
+        assert_eq!(boottime_ahead("monotonic 7 0\n"), 0);
+        assert_eq!(boottime_ahead("boottime x 0\n"), 0);
+    }
 
     #[test]
     fn what_is_marked_passes_before_the_deadline_only() {
