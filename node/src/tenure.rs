@@ -1,19 +1,19 @@
-//! From winning an election to speaking for the VIP, and from speaking to silence.
+//! The hands of [`model::tenure`]: follows Raft, does what the rules say next, and tells them what came of it.
 //!
-//! Invariant: the lease begins only after (1) BeginEpoch is committed in our term, (2) the packet path has everything up to
-//! it, (3) every older lease has run out. Ending in order: silent first, acknowledged by the engine, then EndEpoch.
+//! Invariant: nothing is decided here. One step at a time: the next is asked for when the last is done.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use model::Instant;
 use model::command::{Command, Control, Response};
-use model::ids::{Epoch, NodeId};
-use model::planted::{self, Bug};
+use model::ids::{ConfigNumber, Epoch, NodeId};
+use model::tenure::{Action, Done, Member, Seen, Tenures as Rules, Why};
+pub(crate) use model::tenure::{HandOverError, HandedOver, Timeline};
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Instant as _, ServerState};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -24,73 +24,10 @@ use crate::packets::Packets;
 use crate::raft::{LogStore, Machine, Metrics, Raft, StoredCommand, voters};
 use crate::timing::Timing;
 
-/// A hand-over that takes longer is given up, and this ATM goes on.
-const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// A proposal that is not committed by then is tried again while this ATM still leads.
 const PROPOSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Pause before a refused step is tried again. Short: a new leader refuses proposals for the moment it takes to store
-/// its own vote, and every takeover waits for that.
-const RETRY: Duration = Duration::from_millis(2);
-
-/// Pause after a refusal, which trying at once would only repeat.
-const REFUSED: Duration = Duration::from_secs(1);
-
-/// When what happened in the latest tenure, by this host's boot-time clock; `BOOT`: not yet.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Timeline {
-    /// The tenure.
-    pub(crate) epoch: Epoch,
-    /// Last message from the previous leader.
-    pub(crate) last_heard: Instant,
-    /// Elected.
-    pub(crate) leader: Instant,
-    /// BeginEpoch committed and applied.
-    pub(crate) begun: Instant,
-    /// Forwarding table and connections in the packet path.
-    pub(crate) table: Instant,
-    /// Every older lease has run out.
-    pub(crate) wait_until: Instant,
-    /// The lease began.
-    pub(crate) claimed: Instant,
-}
-
-/// Why a hand-over did not happen.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum HandOverError {
-    /// Only the active ATM can.
-    #[error("this ATM is not active")]
-    NotActive,
-    /// No such member.
-    #[error("no ATM named {0} in the group (there are: {1})")]
-    Unknown(String, String),
-    /// It already is.
-    #[error("{0} is already active")]
-    AlreadyActive(String),
-    /// Nobody to hand over to.
-    #[error("no other ATM is reachable and caught up")]
-    NoSuccessor,
-    /// It took too long; this ATM goes on.
-    #[error("{0} did not take over within {1:?}; this ATM stays active")]
-    TimedOut(String, Duration),
-    /// The cluster did not commit it.
-    #[error("the end of the tenure was not committed: {0}")]
-    NotCommitted(String),
-}
-
-/// A hand-over that happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct HandedOver {
-    /// Who was active.
-    pub(crate) from: String,
-    /// Who is.
-    pub(crate) to: String,
-    /// Its tenure.
-    pub(crate) epoch: Epoch,
-    /// From the request to the successor's tenure.
-    pub(crate) elapsed: Duration,
-}
+type Answer = oneshot::Sender<Result<HandedOver, HandOverError>>;
 
 /// Asks the tenure task for a hand-over.
 #[derive(Debug)]
@@ -98,7 +35,7 @@ pub(crate) struct HandOver {
     /// To whom; `None`: the most caught-up, in configuration order.
     pub(crate) to: Option<String>,
     /// The answer.
-    pub(crate) answer: oneshot::Sender<Result<HandedOver, HandOverError>>,
+    pub(crate) answer: Answer,
 }
 
 /// Follows Raft and decides when this ATM is active. One task.
@@ -127,197 +64,189 @@ pub(crate) struct Tenures {
     pub(crate) timeline: Arc<Mutex<Timeline>>,
 }
 
-/// What Raft says of this ATM.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Leading {
-    term: u64,
+/// What the task has besides its parts.
+struct Run {
+    rules: Rules,
+    metrics: Metrics,
+    tick: Interval,
+    /// Who asked for the hand-over that is under way; `None`: nobody did, or there is none.
+    asker: Option<Answer>,
 }
 
 impl Tenures {
     /// Runs until `stop`.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
-        let mut metrics = self.raft.metrics();
-        let mut tick = tokio::time::interval(self.timing.heartbeat / 2);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut active: Option<(Leading, Epoch)> = None;
-        loop {
-            let leading = self.observe(&metrics);
-            if let Some((was, epoch)) = active
-                && leading != Some(was)
-            {
-                info!(
-                    epoch = epoch.0,
-                    left_ms = millis(self.lease.left()),
-                    "deposed; the lease runs out"
-                );
-                self.lease.deposed();
-                active = None;
-            }
-            if let (Some(leading), None) = (leading, active) {
-                active = self
-                    .claim(leading, &metrics, &stop)
-                    .await
-                    .map(|epoch| (leading, epoch));
-            }
-            tokio::select! {
-                () = stop.cancelled() => return,
-                changed = metrics.changed() => if changed.is_err() { return },
-                _ = tick.tick() => {
-                    self.lease.refresh();
-                    if let Some((_, epoch)) = active
-                        && self.store.busy_for() > self.timing.disk_patience()
-                    {
-                        warn!(epoch = epoch.0, "the disk has stalled; falling silent");
-                        self.fall_silent().await;
-                        if let Err(error) = self.hand_over(epoch, None).await {
-                            warn!(%error, "not handed over; the next claim waits for the disk");
-                        }
-                        active = None;
-                    }
+        let mut run = Run {
+            rules: Rules::new(self.me, self.name.clone(), self.timing.lease),
+            metrics: self.raft.metrics(),
+            tick: tokio::time::interval(self.timing.heartbeat / 2),
+            asker: None,
+        };
+        run.tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !stop.is_cancelled() {
+            let seen = self.observe(&run.metrics);
+            let action = run.rules.step(seen, clock::now());
+            if action == Action::Rest {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    changed = run.metrics.changed() => if changed.is_err() { return },
+                    _ = run.tick.tick() => self.lease.refresh(),
+                    Some(request) = self.requests.recv() => self.hand_over(&mut run, request),
                 }
-                Some(request) = self.requests.recv() => {
-                    let outcome = match active {
-                        None => Err(HandOverError::NotActive),
-                        Some((_, epoch)) => self.hand_over(epoch, request.to).await,
-                    };
-                    if !matches!(outcome, Err(HandOverError::Unknown(..) | HandOverError::AlreadyActive(_) | HandOverError::NoSuccessor)) {
-                        active = None;
-                    }
-                    // The asker may have gone away.
-                    let _ = request.answer.send(outcome);
-                }
+            } else if let Some(done) = self.act(action, &mut run).await {
+                run.rules.done(done, clock::now());
             }
         }
     }
 
-    /// Tells the lease who votes, and finds whether this ATM leads.
-    fn observe(&self, metrics: &Metrics) -> Option<Leading> {
+    /// Tells the lease who votes, and finds what the rules want to know.
+    fn observe(&self, metrics: &Metrics) -> Seen {
         let metrics = metrics.borrow_watched();
         let members = voters(&metrics.membership_config);
         if !members.is_empty() {
             self.lease.set_voters(members);
         }
-        (metrics.state == ServerState::Leader && metrics.vote.is_committed()).then_some(Leading {
-            term: metrics.current_term,
-        })
-    }
-
-    /// From leader to active. `None`: leadership was lost on the way, or the process ends.
-    async fn claim(
-        &self,
-        leading: Leading,
-        metrics: &Metrics,
-        stop: &CancellationToken,
-    ) -> Option<Epoch> {
-        let term = leading.term;
-        self.lease.elected(term);
-        let mut timeline = Timeline {
-            leader: clock::now(),
-            last_heard: self.lease.last_append().unwrap_or_default(),
-            ..Timeline::default()
-        };
-        info!(term, "elected");
-        if planted::is(Bug::ClaimBeforeApply) {
-            self.claim_early(term).await;
-        }
-        let still = || !stop.is_cancelled() && self.observe(metrics) == Some(leading);
-        while still() && self.store.busy_for() > self.timing.disk_patience() {
-            tokio::time::sleep(RETRY).await;
-        }
-        while still() && self.machine.read(|state| state.current().is_none()) {
-            self.propose_first_config().await;
-        }
-        let begin = Command::Control(Control::BeginEpoch {
-            node: self.me,
-            name: self.name.clone(),
-            term,
-            lease: self.timing.lease,
+        let (configured, latest) = self.machine.read(|state| {
+            let latest = state.tenure().map_or(Epoch(0), |tenure| tenure.epoch);
+            (state.current().is_some(), latest)
         });
-        let (epoch, longest) = loop {
-            if !still() {
-                return None;
-            }
-            match self.propose(&begin).await {
-                Ok(Response::EpochBegun {
-                    epoch,
-                    longest_older_lease,
-                }) => break (epoch, longest_older_lease),
-                Ok(other) => {
-                    warn!(?other, "tenure refused");
-                    tokio::time::sleep(REFUSED).await;
+        let leads = metrics.state == ServerState::Leader && metrics.vote.is_committed();
+        Seen {
+            leading: leads.then_some(metrics.current_term),
+            disk_stalled: self.store.busy_for() > self.timing.disk_patience(),
+            configured,
+            latest,
+        }
+    }
+
+    /// Does one thing, however long it takes.
+    async fn act(&self, action: Action, run: &mut Run) -> Option<Done> {
+        match action {
+            Action::Rest => None,
+            Action::Wait(until) => {
+                let timeline = run.rules.timeline();
+                if timeline.wait_until == until {
+                    self.show(timeline);
                 }
-                Err(error) => debug!(error, "tenure not committed, trying again"),
+                let left = until.saturating_since(clock::now());
+                tokio::time::sleep(left.min(self.timing.heartbeat)).await;
+                None
             }
-            tokio::time::sleep(RETRY).await;
-        };
-        timeline.epoch = epoch;
-        timeline.begun = clock::now();
-        if self.packets.engine().barrier().await.is_err() {
-            return None;
-        }
-        timeline.table = clock::now();
-        let until = self.lease.wait_until(term, longest)?;
-        timeline.wait_until = until;
-        self.show(timeline);
-        while clock::now() < until {
-            if !still() {
-                return None;
+            Action::Elected(term) => {
+                self.lease.elected(term);
+                run.rules.note_last_heard(self.lease.last_append());
+                info!(term, "elected");
+                None
             }
-            tokio::time::sleep(
-                until
-                    .saturating_since(clock::now())
-                    .min(self.timing.heartbeat),
-            )
-            .await;
+            Action::Deposed(epoch) => {
+                let left_ms = millis(self.lease.left());
+                info!(epoch = epoch.0, left_ms, "deposed; the lease runs out");
+                self.lease.deposed();
+                None
+            }
+            Action::ProposeConfig => Some(Done::Answered(self.propose_first_config().await)),
+            Action::Propose(control) => Some(Done::Answered(self.propose_step(control).await)),
+            Action::Barrier => Some(Done::Reached(self.packets.engine().barrier().await.is_ok())),
+            Action::AskWaitOut { term, longest } => {
+                Some(Done::WaitOut(self.lease.wait_until(term, longest)))
+            }
+            Action::Begin {
+                term,
+                epoch,
+                length,
+            } => {
+                let timeline = run.rules.timeline();
+                self.show(timeline);
+                self.lease.tenure_begun(term, epoch, length);
+                info!(
+                    epoch = epoch.0,
+                    term,
+                    since_elected_ms = millis(timeline.claimed.saturating_since(timeline.leader)),
+                    waited_ms = millis(timeline.wait_until.saturating_since(timeline.table)),
+                    "lease acquired"
+                );
+                None
+            }
+            Action::FallSilent(why) => {
+                match why {
+                    Why::DiskStalled => warn!("the disk has stalled; falling silent"),
+                    Why::Asked => info!("falling silent, to hand over"),
+                }
+                self.lease.tenure_ended();
+                // An engine that has ended says nothing either.
+                let _ = self.packets.engine().relinquish().await;
+                Some(Done::Silent)
+            }
+            Action::FindSuccessor => {
+                if let Err(error) = run.rules.hand_over(None, &self.group(), clock::now()) {
+                    warn!(%error, "not handed over; the next claim waits for the disk");
+                }
+                None
+            }
+            Action::CatchUp(member, deadline) => {
+                self.wait_for_log(member.0, deadline).await;
+                Some(Done::CaughtUp)
+            }
+            Action::Transfer(member) => {
+                info!(to = member.0, "handing over");
+                let begun = self.raft.trigger().transfer_leader(member.0).await;
+                Some(Done::Transferred(
+                    begun.map_err(|error| error.to_string()).map(|_| ()),
+                ))
+            }
+            Action::AwaitSuccessor(epoch, deadline) => {
+                Some(Done::Successor(self.later_tenure(epoch, deadline).await))
+            }
+            Action::Answer(outcome) => {
+                match run.asker.take() {
+                    // The asker may have gone away.
+                    Some(asker) => drop(asker.send(outcome)),
+                    None => {
+                        if let Err(error) = outcome {
+                            warn!(%error, "not handed over; the next claim waits for the disk");
+                        }
+                    }
+                }
+                None
+            }
         }
-        if !still() {
-            return None;
-        }
-        timeline.claimed = clock::now();
-        self.show(timeline);
-        self.lease.tenure_begun(term, epoch, self.timing.lease);
-        info!(
-            epoch = epoch.0,
-            term,
-            since_elected_ms = millis(timeline.claimed.saturating_since(timeline.leader)),
-            waited_ms = millis(until.saturating_since(timeline.table)),
-            "lease acquired"
-        );
-        Some(epoch)
     }
 
-    /// The planted bug: a tenure with a guessed epoch, as soon as older leases have run out.
-    async fn claim_early(&self, term: u64) {
-        let Some(until) = self.lease.wait_until(term, self.timing.lease) else {
-            return;
-        };
-        tokio::time::sleep(until.saturating_since(clock::now())).await;
-        let last = self
-            .machine
-            .read(|state| state.tenure().map_or(0, |tenure| tenure.epoch.0));
-        self.lease
-            .tenure_begun(term, Epoch(last + 1), self.timing.lease);
+    fn hand_over(&self, run: &mut Run, request: HandOver) {
+        let begun = run.rules.hand_over(request.to, &self.group(), clock::now());
+        match begun {
+            Ok(()) => run.asker = Some(request.answer),
+            // The asker may have gone away.
+            Err(error) => drop(request.answer.send(Err(error))),
+        }
     }
 
-    async fn propose_first_config(&self) {
+    async fn propose_first_config(&self) -> Result<Response, String> {
         let command = Command::Control(Control::ApplyConfig {
             source: self.file.source.clone(),
             hosts: self.file.hosts.clone(),
-            expected: Some(model::ids::ConfigNumber(0)),
+            expected: Some(ConfigNumber(0)),
             by: self.name.clone(),
         });
-        match self.propose(&command).await {
+        let answer = self.propose(&command).await;
+        match &answer {
             Ok(Response::Applied(number)) => {
-                info!(version = number.0, "first configuration committed")
+                info!(version = number.0, "first configuration committed");
             }
-            Ok(Response::Refused(refusal)) => {
-                warn!(%refusal, "first configuration refused");
-                tokio::time::sleep(REFUSED).await;
-            }
-            Ok(other) => warn!(?other, "unexpected answer to the first configuration"),
+            Ok(other) => warn!(?other, "first configuration refused"),
             Err(error) => debug!(error, "first configuration not committed, trying again"),
         }
-        tokio::time::sleep(RETRY).await;
+        answer
+    }
+
+    async fn propose_step(&self, control: Control) -> Result<Response, String> {
+        let answer = self.propose(&Command::Control(control)).await;
+        match &answer {
+            Ok(Response::EpochBegun { .. } | Response::EpochEnded) => {}
+            Ok(other) => warn!(?other, "tenure refused"),
+            Err(error) => debug!(error, "tenure not committed"),
+        }
+        answer
     }
 
     async fn propose(&self, command: &Command) -> Result<Response, String> {
@@ -329,83 +258,10 @@ impl Tenures {
         }
     }
 
-    /// Silent, then `EndEpoch`, then leadership to the successor, which claims without waiting.
-    async fn hand_over(
-        &self,
-        epoch: Epoch,
-        to: Option<String>,
-    ) -> Result<HandedOver, HandOverError> {
-        let begun = clock::now();
-        let successor = self.successor(to)?;
-        let deadline = begun + HAND_OVER_TIMEOUT;
-        self.wait_for_log(successor.id, deadline).await;
-        self.fall_silent().await;
-        info!(epoch = epoch.0, to = successor.name, "silent; handing over");
-        match self
-            .propose(&Command::Control(Control::EndEpoch { epoch }))
-            .await
-        {
-            Ok(Response::EpochEnded) => {}
-            Ok(other) => return Err(HandOverError::NotCommitted(format!("{other:?}"))),
-            Err(error) => return Err(HandOverError::NotCommitted(error)),
-        }
-        self.wait_for_log(successor.id, deadline).await;
-        let mut glimpses = self.machine.watch();
-        if let Err(error) = self.raft.trigger().transfer_leader(successor.id).await {
-            return Err(HandOverError::NotCommitted(error.to_string()));
-        }
-        let taken = glimpses.wait_for(|glimpse| {
-            glimpse
-                .tenure
-                .as_ref()
-                .is_some_and(|tenure| tenure.epoch > epoch)
-        });
-        match tokio::time::timeout(deadline.saturating_since(clock::now()), taken).await {
-            Ok(Ok(glimpse)) => {
-                let tenure = glimpse.tenure.clone();
-                Ok(HandedOver {
-                    from: self.name.clone(),
-                    to: tenure
-                        .as_ref()
-                        .map_or(successor.name, |tenure| tenure.name.clone()),
-                    epoch: tenure.map_or(epoch, |tenure| tenure.epoch),
-                    elapsed: clock::now().saturating_since(begun),
-                })
-            }
-            Ok(Err(_)) | Err(_) => Err(HandOverError::TimedOut(successor.name, HAND_OVER_TIMEOUT)),
-        }
-    }
-
-    /// Ends the lease at once, and returns when nothing of it will be sent any more.
-    async fn fall_silent(&self) {
-        self.lease.tenure_ended();
-        // An engine that has ended says nothing either.
-        let _ = self.packets.engine().relinquish().await;
-    }
-
-    /// The named ATM, or the reachable one that has most of the log; the first in configuration order of equals.
-    fn successor(&self, to: Option<String>) -> Result<Successor, HandOverError> {
+    /// The members of the group, and who of them was heard.
+    fn group(&self) -> Vec<Member> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
-        let members: BTreeMap<u64, String> = metrics
-            .membership_config
-            .nodes()
-            .map(|(id, atm)| (*id, atm.name.clone()))
-            .collect();
-        let others = members.iter().filter(|(id, _)| **id != self.me.0);
-        if let Some(to) = to {
-            if to == self.name {
-                return Err(HandOverError::AlreadyActive(to));
-            }
-            let all = members.values().cloned().collect::<Vec<_>>().join(", ");
-            let found = others.clone().find(|(_, name)| **name == to);
-            return found
-                .map(|(id, name)| Successor {
-                    id: *id,
-                    name: name.clone(),
-                })
-                .ok_or(HandOverError::Unknown(to, all));
-        }
         let matched = |id: &u64| {
             let replication = metrics.replication.as_ref()?;
             replication
@@ -421,14 +277,16 @@ impl Tenures {
                 .and_then(|heartbeats| heartbeats.get(id).copied().flatten());
             acknowledged.is_some_and(|at| at.elapsed() < self.timing.election_max)
         };
-        others
-            .filter(|(id, _)| heard(id))
-            .max_by_key(|(id, _)| (matched(id), std::cmp::Reverse(**id)))
-            .map(|(id, name)| Successor {
-                id: *id,
-                name: name.clone(),
+        metrics
+            .membership_config
+            .nodes()
+            .map(|(id, atm)| Member {
+                id: NodeId(*id),
+                name: atm.name.clone(),
+                heard: heard(id),
+                matched: matched(id),
             })
-            .ok_or(HandOverError::NoSuccessor)
+            .collect()
     }
 
     /// Waits until a member has the whole log, or the deadline.
@@ -455,14 +313,24 @@ impl Tenures {
         let _ = tokio::time::timeout(deadline.saturating_since(clock::now()), caught_up).await;
     }
 
+    /// The first tenure after `epoch`, unless the deadline comes before.
+    async fn later_tenure(&self, epoch: Epoch, deadline: Instant) -> Option<(Epoch, String)> {
+        let mut glimpses = self.machine.watch();
+        let taken = glimpses.wait_for(|glimpse| {
+            glimpse
+                .tenure
+                .as_ref()
+                .is_some_and(|tenure| tenure.epoch > epoch)
+        });
+        let left = deadline.saturating_since(clock::now());
+        let glimpse = tokio::time::timeout(left, taken).await.ok()?.ok()?;
+        let tenure = glimpse.tenure.as_ref()?;
+        Some((tenure.epoch, tenure.name.clone()))
+    }
+
     fn show(&self, timeline: Timeline) {
         *self.timeline.lock().unwrap_or_else(PoisonError::into_inner) = timeline;
     }
-}
-
-struct Successor {
-    id: u64,
-    name: String,
 }
 
 fn millis(duration: Duration) -> u64 {
