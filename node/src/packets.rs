@@ -1,11 +1,10 @@
 //! The packet path as consensus sees it: applied changes go in, in log order, and a barrier tells when they are in force.
 
-use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::sync::{Mutex, PoisonError};
 
 use dataplane::{Guard, Handle};
-use dataplane_core::{ForwardingTable, Interface, Real, VirtualService};
+use dataplane_core::{ForwardingTable, Interface};
 use futures_util::future::BoxFuture;
 use model::conf::{Config, ForwardingMethod, Protocol, Scheduler};
 use model::connections::ConnectionChange;
@@ -53,7 +52,7 @@ impl Packets {
     }
 
     async fn install(&self, state: &State, index: u64) {
-        let table = compile(state, index, &self.interface);
+        let table = ForwardingTable::compile(state, index, &self.interface, host::default_gateway);
         self.keep_guard(&table.vips);
         info!(
             version = state.config_number().0,
@@ -118,69 +117,6 @@ impl Applied for Packets {
             }
         })
     }
-}
-
-/// What the replicated state means for the packet path of this interface. IPv4 only: IPv6 VIPs and servers are left out.
-pub(crate) fn compile(state: &State, index: u64, interface: &Interface) -> ForwardingTable {
-    let Some(current) = state.current() else {
-        return ForwardingTable::default();
-    };
-    let pool = &current.config.atm_pool;
-    let mut vips = BTreeSet::new();
-    let mut services = Vec::new();
-    for (id, entry) in state.services() {
-        let IpAddr::V4(vip) = entry.vip else { continue };
-        vips.insert(vip);
-        let settings = current
-            .config
-            .services
-            .iter()
-            .find(|service| service.name == entry.name);
-        services.push(VirtualService {
-            id: *id,
-            vip,
-            protocol: entry.protocol,
-            port: entry.port,
-            scheduler: settings
-                .map(|service| service.scheduler)
-                .unwrap_or_default(),
-            replication: settings
-                .map(|service| service.replication)
-                .unwrap_or_default(),
-            share: state.share(*id),
-        });
-    }
-    let servers = state.servers().iter().filter_map(|(id, entry)| {
-        let IpAddr::V4(address) = entry.address else {
-            return None;
-        };
-        Some(Real {
-            id: *id,
-            address,
-            next_hop: next_hop(address, interface),
-            method: entry.method,
-        })
-    });
-    ForwardingTable {
-        applied_index: index,
-        vips: vips.into_iter().collect(),
-        services,
-        servers: servers.collect(),
-        connections_max: pool.num_connections as usize,
-        connection_timeout: pool.connection_timeout,
-        send_arp_delay: pool.send_arp_delay,
-    }
-}
-
-/// A server on the connected network is its own next hop; others go through the kernel's default route.
-fn next_hop(address: Ipv4Addr, interface: &Interface) -> Ipv4Addr {
-    let mask = u32::MAX
-        .checked_shl(32 - u32::from(interface.prefix_len))
-        .unwrap_or(0);
-    if (u32::from(address) ^ u32::from(interface.address)) & mask == 0 {
-        return address;
-    }
-    host::default_gateway().unwrap_or(address)
 }
 
 /// What this version cannot do of a configuration, in words for the operator.

@@ -3,6 +3,7 @@
 //! Pure: no socket, thread, clock or task. Time is an argument ([`model::Instant`]); output goes to a [`Sink`].
 
 mod answers;
+mod compile;
 mod connections;
 mod counters;
 mod forward;
