@@ -12,4 +12,5 @@ pub mod nemesis;
 pub mod observer;
 pub mod peers;
 pub mod report;
+pub mod sim;
 pub mod switch;

@@ -17,12 +17,15 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Simulate ATMs, servers, clients, network and disks from a seed, in one thread.
+    Sim(chaos_tests::sim::cli::Args),
     /// Measure takeovers of this product beside keepalived, conntrackd and ucarp.
     BenchFailover(bench_failover::Args),
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
+        Command::Sim(args) => args.run(),
         Command::BenchFailover(args) => bench_failover::main(&args),
     }
 }

@@ -1,0 +1,484 @@
+//! Raft's messages as the daemon's network and service handle them, and what each means for the lease.
+//!
+//! Invariants, the daemon's: a round's send time is read before it leaves; an append is stamped before Raft sees it; an
+//! acknowledgement is told to the lease before Raft hears it; a granted vote leaves only after this process is fenced.
+
+use std::sync::Arc;
+
+use model::command::{Command, Response};
+use model::connections::ConnectionChange;
+
+use super::atm::{Control, Machine, Process, Waiter, name, node, weight};
+use super::clock::{MS, True, US};
+use super::disk::Write;
+use super::event::{Event, Later};
+use super::judge::Applied;
+use super::log::Snapshot;
+use super::network::ATM;
+use super::raft::{Appended, Message, Out};
+use super::violation::Violation;
+use super::world::World;
+use dataplane_core::ForwardingTable;
+use model::state::State;
+
+/// Entries of the log after which a snapshot takes their place, and what is kept beside it.
+const SNAPSHOT_ENTRIES: u64 = 60;
+const SNAPSHOT_KEEP: u64 = 8;
+/// Committed entries applied in one go.
+const APPLY_MAX: u64 = 32;
+
+impl World {
+    /// A message reaches a process.
+    pub(crate) fn arrive(&mut self, from: usize, from_of: u32, to: usize, message: Message) {
+        let now = self.now;
+        let local = self.atms[to].now(now);
+        let Some(process) = self.atms[to].process() else {
+            return;
+        };
+        if let Message::Append(_) | Message::Install { .. } = &message {
+            process.keeper.append_received(local);
+            if self.chance.percent(10) {
+                // Raft is busy: it sees the append a while after it was stamped.
+                let later = Later::Append {
+                    from,
+                    from_of,
+                    message: Box::new(message),
+                };
+                self.soon(to, 10 * MS, later);
+                return;
+            }
+        } else if let Message::Voted {
+            term,
+            granted: true,
+            age,
+        } = &message
+        {
+            process
+                .keeper
+                .grant_received(*term, node(from), *age, local);
+        } else if let Message::Appended { term, sent, result } = &message
+            && *result != Appended::HigherTerm
+        {
+            // A conflict is an acknowledgement too: the follower follows this leader, its log just differs.
+            process
+                .keeper
+                .round_acknowledged(*term, node(from), *sent, local);
+            self.spoke_up(to);
+        }
+        self.raft_receives(to, from, from_of, message);
+    }
+
+    pub(crate) fn raft_receives(&mut self, me: usize, from: usize, of: u32, message: Message) {
+        let local = self.atms[me].now(self.now);
+        let Some(process) = self.atms[me].process.as_deref_mut() else {
+            return;
+        };
+        let snapshot = if let Message::Install { snapshot, .. } = &message {
+            Some(Arc::clone(snapshot))
+        } else {
+            None
+        };
+        let before = process.raft.commit;
+        process
+            .raft
+            .receive(from, of, message, &mut self.chance, local);
+        let installed = snapshot.filter(|snapshot| {
+            snapshot.index > before && process.raft.log.base() == snapshot.index
+        });
+        if let Some(snapshot) = installed {
+            self.install(me, &snapshot);
+        }
+        self.after_raft(me);
+        self.look_at_log(me);
+    }
+
+    pub(crate) fn raft_timer(&mut self, me: usize) {
+        let local = self.atms[me].now(self.now);
+        let Some(process) = self.atms[me].process.as_deref_mut() else {
+            return;
+        };
+        if process.timer_at.is_some_and(|at| at > self.now) {
+            return;
+        }
+        process.timer_at = None;
+        process.raft.timer(&mut self.chance, local);
+        self.after_raft(me);
+    }
+
+    pub(crate) fn disk_synced(&mut self, me: usize) {
+        let now = self.now;
+        let local = self.atms[me].now(now);
+        if self.atms[me].full_until > now {
+            // The daemon ends when a write fails; the host's supervisor starts it again.
+            self.kill(me);
+            let at = now + 50 * MS;
+            self.queue.put(at, Event::Start(me));
+            return;
+        }
+        if self.atms[me].disk.synced(local) {
+            self.begin_write(me);
+        }
+        let Some(process) = self.atms[me].process.as_deref_mut() else {
+            return;
+        };
+        process.raft.synced(&mut self.chance, local);
+        self.after_raft(me);
+    }
+
+    fn begin_write(&mut self, me: usize) {
+        let (until, each) = self.atms[me].slow;
+        let takes = if until > self.now {
+            self.chance.between(each / 2, each + 1)
+        } else {
+            self.chance.between(50 * US, 1500 * US)
+        };
+        self.later(me, self.now + takes, Later::Disk);
+    }
+
+    /// The vote is on disk: this process is fenced, and then it leaves.
+    pub(crate) fn grant(&mut self, me: usize, to: usize, of: u32, term: u64) {
+        let local = self.atms[me].now(self.now);
+        let Some(process) = self.atms[me].process() else {
+            return;
+        };
+        let age = process.keeper.vote_granted(term, local);
+        let granted = true;
+        self.send(me, to, Some(of), Message::Voted { term, granted, age });
+    }
+
+    /// Does what Raft wants done.
+    pub(crate) fn after_raft(&mut self, me: usize) {
+        loop {
+            let Some(process) = self.atms[me].process.as_deref_mut() else {
+                return;
+            };
+            if process.raft.out.is_empty() {
+                break;
+            }
+            for out in std::mem::take(&mut process.raft.out) {
+                self.does(me, out);
+            }
+        }
+        self.arm(me);
+        let Some(process) = self.atms[me].process.as_deref_mut() else {
+            return;
+        };
+        let leading = process.raft.leads();
+        if leading != process.leading_seen {
+            process.leading_seen = leading;
+            let gone = if leading.is_none() {
+                std::mem::take(&mut process.waiters)
+            } else {
+                Default::default()
+            };
+            self.tell(|_| match leading {
+                Some(term) => format!("{} leads term {term}", name(me)),
+                None => format!("{} follows", name(me)),
+            });
+            for (_, (_, waiter)) in gone {
+                self.refused(me, waiter, "this ATM does not lead any more");
+            }
+            self.soon(me, 2 * MS, Later::Notice);
+        }
+        let Some(process) = self.atms[me].process.as_deref_mut() else {
+            return;
+        };
+        self.judge.committed(&name(me), process);
+        if process.raft.commit > process.machine.applied && !process.apply_due {
+            process.apply_due = true;
+            self.soon(me, 200 * US, Later::Apply);
+        }
+    }
+
+    fn does(&mut self, me: usize, out: Out) {
+        match out {
+            Out::Send(to, message) => {
+                let of = match message {
+                    Message::PreVoted { .. } | Message::Voted { .. } | Message::Appended { .. } => {
+                        Some(self.atms[to].life)
+                    }
+                    Message::PreVote(_)
+                    | Message::Vote(_)
+                    | Message::Append(_)
+                    | Message::Install { .. }
+                    | Message::Transfer { .. } => None,
+                };
+                self.send(me, to, of, message);
+            }
+            Out::Write(write) => self.write(me, write),
+            Out::Granted { to, of, term } => {
+                self.soon(me, MS, Later::Grant { to, of, term });
+            }
+            Out::Campaign(term) => {
+                if let Some(process) = self.atms[me].process() {
+                    process.keeper.campaign_started(term);
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, me: usize, write: Write) {
+        let local = self.atms[me].now(self.now);
+        if self.atms[me].disk.write(write, local) {
+            self.begin_write(me);
+        }
+    }
+
+    /// Puts a command into the log; whoever waits for it hears when it was applied.
+    pub(crate) fn propose(&mut self, me: usize, command: &Command, waiter: Option<Waiter>) -> bool {
+        let local = self.atms[me].now(self.now);
+        let Some(process) = self.atms[me].process() else {
+            return false;
+        };
+        let term = process.raft.term;
+        let Some(index) = process.raft.propose(command.encode().into(), local) else {
+            return false;
+        };
+        if let Some(waiter) = waiter {
+            process.waiters.insert(index, (term, waiter));
+        }
+        self.after_raft(me);
+        true
+    }
+
+    /// Committed entries change the state, and the packet path hears of it before they count as applied.
+    pub(crate) fn apply(&mut self, me: usize) {
+        let Some(process) = self.atms[me].process() else {
+            return;
+        };
+        process.apply_due = false;
+        let first = process.machine.applied + 1;
+        let last = process.raft.commit.min(first + APPLY_MAX);
+        let mut answers = Vec::new();
+        for index in first..=last {
+            let entry = self.atms[me]
+                .process()
+                .and_then(|process| process.raft.log.get(index).cloned());
+            let Some(entry) = entry else {
+                let what = format!("{} has no entry {index} to apply", name(me));
+                self.report(Violation::Consensus(what));
+                return;
+            };
+            let response = match self.apply_one(me, index, &entry.bytes) {
+                Ok(response) => response,
+                Err(violation) => {
+                    self.report(violation);
+                    return;
+                }
+            };
+            let Some(process) = self.atms[me].process() else {
+                return;
+            };
+            if let Some((term, waiter)) = process.waiters.remove(&index) {
+                let response = (term == entry.term).then_some(response);
+                answers.push((waiter, response));
+            }
+        }
+        for (waiter, response) in answers {
+            match response {
+                Some(response) => self.answer(me, waiter, response),
+                None => self.refused(me, waiter, "another entry is there"),
+            }
+        }
+        self.wake_engine(me);
+        self.tenure_applied(me);
+        self.snapshot_when_due(me);
+        if let Some(process) = self.atms[me].process()
+            && process.raft.commit > process.machine.applied
+            && !process.apply_due
+        {
+            process.apply_due = true;
+            self.soon(me, 200 * US, Later::Apply);
+        }
+    }
+
+    fn apply_one(&mut self, me: usize, index: u64, bytes: &[u8]) -> Result<Response, Violation> {
+        let Some(process) = self.atms[me].process.as_deref_mut() else {
+            return Ok(Response::None);
+        };
+        let machine = &mut process.machine;
+        let response = if bytes.is_empty() {
+            Response::None
+        } else {
+            let command = Command::decode(bytes)
+                .map_err(|error| Violation::Consensus(format!("entry {index}: {error}")))?;
+            let changed = machine.apply(command);
+            let broken = machine.state.violations();
+            if !broken.is_empty() {
+                return Err(Violation::Invariant {
+                    atm: name(me),
+                    index,
+                    what: format!("{broken:?}"),
+                });
+            }
+            changed
+        };
+        machine.applied = index;
+        let engine = &mut process.engine;
+        if let Response::Applied(_) | Response::Health(true) = &response {
+            let table = ForwardingTable::compile(&machine.state, index, &engine.interface, || None);
+            engine.tell(index, Control::Install(Box::new(table)));
+        }
+        if let Response::Connections { accepted, .. } = &response
+            && !accepted.is_empty()
+        {
+            engine.tell(index, Control::Commit(accepted.clone()));
+        }
+        let applied = Applied::of(machine, &response);
+        self.digest.add(applied.digest());
+        self.judge
+            .applied(&name(me), index, applied, &machine.state)?;
+        self.tell(|_| format!("{} applied {index}: {}", name(me), brief(&response)));
+        Ok(response)
+    }
+
+    fn answer(&mut self, me: usize, waiter: Waiter, response: Response) {
+        match waiter {
+            Waiter::Tenure(number) => self.proposal_answered(me, number, Ok(response)),
+            Waiter::Replicator(changes) => {
+                if let Response::Connections { refused, .. } = response {
+                    let keys = refused.into_iter().map(|(key, _)| key).collect();
+                    self.replicated(me, keys);
+                } else {
+                    self.refused(me, Waiter::Replicator(changes), "refused");
+                }
+            }
+        }
+    }
+
+    pub(crate) fn refused(&mut self, me: usize, waiter: Waiter, why: &str) {
+        match waiter {
+            Waiter::Tenure(number) => self.proposal_answered(me, number, Err(why.to_owned())),
+            Waiter::Replicator(changes) => {
+                let keys = changes
+                    .iter()
+                    .filter(|change| matches!(change, ConnectionChange::Open(..)))
+                    .map(|change| *change.key())
+                    .collect();
+                self.replicated(me, keys);
+            }
+        }
+    }
+
+    fn snapshot_when_due(&mut self, me: usize) {
+        let Some(process) = self.atms[me].process() else {
+            return;
+        };
+        let machine = &process.machine;
+        if machine.applied < process.raft.log.base() + SNAPSHOT_ENTRIES + SNAPSHOT_KEEP {
+            return;
+        }
+        let Some(term) = process.raft.log.term_of(machine.applied) else {
+            return;
+        };
+        let snapshot = Arc::new(Snapshot {
+            index: machine.applied,
+            term,
+            bytes: machine.state.encode(),
+        });
+        process.raft.compacted(snapshot, SNAPSHOT_KEEP);
+        self.tell(|_| format!("{} takes a snapshot", name(me)));
+        self.after_raft(me);
+    }
+
+    /// A snapshot has taken the place of the state.
+    fn install(&mut self, me: usize, snapshot: &Snapshot) {
+        let Some(process) = self.atms[me].process() else {
+            return;
+        };
+        if snapshot.index <= process.machine.applied {
+            return;
+        }
+        match State::decode(&snapshot.bytes) {
+            Ok(state) => process.machine.replace(state, snapshot.index),
+            Err(error) => {
+                let what = format!(
+                    "{} was sent a snapshot that cannot be read: {error}",
+                    name(me)
+                );
+                self.report(Violation::Consensus(what));
+                return;
+            }
+        }
+        self.tell(|_| format!("{} installs a snapshot up to {}", name(me), snapshot.index));
+        self.replaced(me);
+        self.tenure_applied(me);
+    }
+
+    /// The whole state goes to the packet path.
+    pub(crate) fn replaced(&mut self, me: usize) {
+        let Some(process) = self.atms[me].process.as_deref_mut() else {
+            return;
+        };
+        let Process {
+            machine, engine, ..
+        } = process;
+        let (state, index) = (&machine.state, machine.applied);
+        let applied = Applied::of(machine, &Response::None);
+        if let Err(violation) = self.judge.replaced(&name(me), index, applied, state) {
+            self.report(violation);
+            return;
+        }
+        if state.current().is_some() {
+            let table = ForwardingTable::compile(state, index, &engine.interface, || None);
+            engine.tell(index, Control::Install(Box::new(table)));
+            let all = state.connections().iter().collect();
+            engine.tell(index, Control::Replace(all));
+        }
+        self.wake_engine(me);
+    }
+}
+
+impl Machine {
+    /// Applies one command, and keeps the sum over the connections up to date.
+    fn apply(&mut self, command: Command) -> Response {
+        let keys: Vec<_> = match &command {
+            Command::Connections { changes, .. } => {
+                changes.iter().map(|change| *change.key()).collect()
+            }
+            Command::Control(_) => Vec::new(),
+        };
+        let sum = |state: &State| {
+            keys.iter().enumerate().fold(0_u64, |sum, (place, key)| {
+                let twice = keys[..place].contains(key);
+                match state.connections().get(key).filter(|_| !twice) {
+                    Some(server) => sum.wrapping_add(weight(key, server)),
+                    None => sum,
+                }
+            })
+        };
+        let before = sum(&self.state);
+        let response = self.state.apply(command);
+        let after = sum(&self.state);
+        self.connections = self.connections.wrapping_sub(before).wrapping_add(after);
+        response
+    }
+
+    fn replace(&mut self, state: State, index: u64) {
+        self.connections = Self::sum(&state);
+        self.state = state;
+        self.applied = index;
+        self.reported = self.reported.max(index);
+    }
+}
+
+fn brief(response: &Response) -> String {
+    if let Response::Connections { accepted, refused } = response {
+        return format!("{accepted:?}, {} refused", refused.len());
+    }
+    format!("{response:?}")
+}
+
+impl World {
+    /// The process's own network address.
+    pub(crate) const fn host(me: usize) -> usize {
+        ATM + me
+    }
+
+    /// How long true time is by this host's clock.
+    pub(crate) fn local_after(&self, me: usize, duration: std::time::Duration) -> True {
+        let atm = &self.atms[me];
+        let at = atm.now(self.now) + duration;
+        atm.clock.when(at, self.now)
+    }
+}
