@@ -80,6 +80,10 @@ impl App {
             Some(name) => Some(Prepared::open(&settings, name, file.clone()).await?),
             None => None,
         };
+        crate::realtime::apply(&settings).map_err(Reason::Realtime)?;
+        if part.atm.is_some() {
+            crate::realtime::advise(&settings, file.config.atm_pool.heartbeat_delay);
+        }
         let server = match &part.server {
             Some(name) => Some(start_server_role(&settings, &file, name).await?),
             None => None,

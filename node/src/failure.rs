@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use crate::bootstrap::BootstrapError;
 use crate::cluster_file::ClusterFileError;
 use crate::identity::DataDirError;
+use crate::realtime::RealtimeError;
 use crate::raft::{SnapshotError, StoreError};
 use crate::server_role::ServerRoleError;
 use crate::settings::SettingsError;
@@ -35,6 +36,8 @@ pub(crate) enum Reason {
     Engine(dataplane::StartError),
     /// The group.
     Bootstrap(BootstrapError),
+    /// Real-time scheduling, locked memory.
+    Realtime(RealtimeError),
     /// The server role.
     ServerRole(ServerRoleError),
     /// An ATM's address that is none.
@@ -88,7 +91,7 @@ impl Reason {
                 77
             }
             Self::Listen(_, source) if source.kind() == io::ErrorKind::PermissionDenied => 77,
-            Self::Engine(dataplane::StartError::NotPermitted) => 77,
+            Self::Engine(dataplane::StartError::NotPermitted) | Self::Realtime(_) => 77,
             Self::ServerRole(error) => error.exit_code(),
             Self::DataDir(_) | Self::Listen(..) | Self::Engine(_) => 69,
             Self::Runtime(_) => 71,
@@ -130,6 +133,7 @@ impl fmt::Display for Reason {
             ),
             Self::Engine(error) => with_causes(f, error),
             Self::Bootstrap(error) => with_causes(f, error),
+            Self::Realtime(error) => with_causes(f, error),
             Self::ServerRole(error) => with_causes(f, error),
             Self::PeerAddress(address) => write!(f, "{address} is not an address other ATMs can be reached at"),
             Self::Runtime(error) => write!(f, "the system refuses what every process needs: {error}"),
@@ -157,5 +161,6 @@ failure_from!(
     Snapshot(SnapshotError),
     Engine(dataplane::StartError),
     Bootstrap(BootstrapError),
+    Realtime(RealtimeError),
     ServerRole(ServerRoleError),
 );

@@ -3,6 +3,7 @@
 //! Invariant: the cell is written only here, under the lock of the rules, so a granted vote's age always covers every
 //! extension that the packet path has seen.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ use crate::clock;
 pub(crate) struct LeaseKeeper {
     rules: Arc<Mutex<LeaseRules>>,
     cell: Arc<LeaseCell>,
+    /// Longest time between two appends of the present leader, in nanoseconds.
+    longest_silence: Arc<AtomicU64>,
 }
 
 impl LeaseKeeper {
@@ -27,6 +30,7 @@ impl LeaseKeeper {
         Self {
             rules: Arc::new(Mutex::new(LeaseRules::new(me, Voters::new(), clock::now()))),
             cell,
+            longest_silence: Arc::default(),
         }
     }
 
@@ -37,7 +41,23 @@ impl LeaseKeeper {
 
     /// An append arrived; before Raft sees it.
     pub(crate) fn append_received(&self) {
-        self.rules().append_received(clock::now());
+        let now = clock::now();
+        let mut rules = self.rules();
+        if let Some(last) = rules.last_append() {
+            let silence = u64::try_from(now.saturating_since(last).as_nanos()).unwrap_or(u64::MAX);
+            self.longest_silence.fetch_max(silence, Ordering::Relaxed);
+        }
+        rules.append_received(now);
+    }
+
+    /// Another leader is followed: what the former one kept silent for is none of its silence.
+    pub(crate) fn follows_another(&self) {
+        self.longest_silence.store(0, Ordering::Relaxed);
+    }
+
+    /// The longest time between two appends of the present leader, as they arrived here.
+    pub(crate) fn longest_silence(&self) -> Duration {
+        Duration::from_nanos(self.longest_silence.load(Ordering::Relaxed))
     }
 
     /// Raft granted a vote; before the reply leaves. Returns the age to send with it.

@@ -17,6 +17,7 @@ mod identity;
 mod lease;
 mod packets;
 mod raft;
+mod realtime;
 mod replicator;
 pub mod server_role;
 mod settings;
@@ -29,5 +30,6 @@ mod timing;
 
 pub use app::App;
 pub use failure::Failure;
+pub use realtime::runtime;
 pub use settings::{DEFAULT_PATH, Settings, SettingsError};
 pub use telemetry::init as init_telemetry;

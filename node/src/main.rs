@@ -35,10 +35,7 @@ fn main() -> ExitCode {
 fn try_main(args: &Args) -> Result<(), Failure> {
     let mut settings = Settings::load(&args.config)?;
     settings.name = args.name.clone().or(settings.name);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::runtime)?;
+    let runtime = node::runtime().map_err(Failure::runtime)?;
     runtime.block_on(async {
         if args.check {
             return App::check(&settings).await;

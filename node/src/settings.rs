@@ -32,6 +32,11 @@ pub struct Settings {
     /// Where operators and programs reach it.
     #[serde(default = "default_admin_listen")]
     pub admin_listen: SocketAddr,
+    /// Real-time scheduling of the threads that a takeover hangs on.
+    pub realtime: Option<RealtimePriority>,
+    /// Keeps the process in memory.
+    #[serde(default)]
+    pub lock_memory: bool,
     /// What is logged, as tracing's EnvFilter writes it.
     #[serde(default = "default_log")]
     pub log: String,
@@ -49,6 +54,30 @@ pub enum PortKind {
     Ring,
     /// pnet's datalink channel: the simplest.
     Pnet,
+}
+
+/// Priority of the packet engine under real-time scheduling, 1 to 50; consensus has one more. 51 and above stay free: there
+/// the kernel runs its threaded interrupts (at 50), and what an operator wants to be able to stop atmd with.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "u8")]
+pub struct RealtimePriority(u8);
+
+impl RealtimePriority {
+    /// As sched(7) counts.
+    pub fn get(self) -> u8 {
+        self.0
+    }
+}
+
+impl TryFrom<u8> for RealtimePriority {
+    type Error = String;
+
+    fn try_from(raw: u8) -> Result<Self, String> {
+        match raw {
+            1..=50 => Ok(Self(raw)),
+            _ => Err(format!("realtime = {raw}: a priority of 1 to 50 is needed")),
+        }
+    }
 }
 
 /// How the log is written.
@@ -141,6 +170,8 @@ impl Settings {
             port: PortKind::default(),
             peer_listen: default_peer_listen(),
             admin_listen: SocketAddr::from(([0, 0, 0, 0], 7411)),
+            realtime: None,
+            lock_memory: false,
             log: default_log(),
             log_format: LogFormat::default(),
         }
@@ -188,6 +219,7 @@ mod tests {
         let settings = load("interface = \"eth0\"").unwrap();
         assert_eq!(settings.port, PortKind::Ring);
         assert_eq!(settings.admin_listen.to_string(), "127.0.0.1:7411");
+        assert_eq!((settings.realtime, settings.lock_memory), (None, false));
     }
 
     #[test]
@@ -202,6 +234,9 @@ mod tests {
                 "interface = \"eth0\"\npeer_listen = \"127.0.0.1:7411\"",
                 "different",
             ),
+            ("interface = \"eth0\"\nrealtime = 0", "1 to 50"),
+            ("interface = \"eth0\"\nrealtime = 51", "1 to 50"),
+            ("interface = \"eth0\"\nlock_memory = 1", "line 2"),
             ("interface = \"eth0\"\nlog = \"a=b=c\"", "log"),
         ] {
             let error = load(text).unwrap_err();

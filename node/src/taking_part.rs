@@ -24,7 +24,9 @@ use crate::health::Health;
 use crate::housekeeping::keep_house;
 use crate::identity::{DataDir, Member};
 use crate::lease::LeaseKeeper;
-use crate::raft::{Atm, Consensus, LogStore, Machine, Network, PeerService, Raft, seeded};
+use crate::raft::{
+    Atm, Consensus, LogStore, Machine, Network, PeerService, Raft, Suspecting, TOLD_MAX, seeded,
+};
 use crate::replicator::{Replicator, ReplicatorCounters};
 use crate::tenure::{HandOver, Tenures};
 use crate::timing::Timing;
@@ -82,13 +84,24 @@ pub(crate) async fn take_part(
     #[cfg(atm_sim)]
     crate::simulation::takes_part(&raft, &prepared.machine);
     myself.takes_part(&member, raft.clone(), prepared.machine.clone());
+    let (suspicions, told) = mpsc::channel(TOLD_MAX);
     peer_service.start(Consensus {
         me: me.0,
         group: member.group(),
         raft: raft.clone(),
         lease: lease.clone(),
         votes: Arc::clone(&votes),
+        suspicions,
     });
+    let suspecting = Suspecting {
+        me,
+        group: member.group(),
+        raft: raft.clone(),
+        lease: lease.clone(),
+        votes: Arc::clone(&votes),
+        timing,
+        told,
+    };
     info!(
         node = me.0,
         name = prepared.name,
@@ -149,6 +162,7 @@ pub(crate) async fn take_part(
         raft: raft.clone(),
         lease: tenures.lease.clone(),
     };
+    tasks.spawn(suspecting.run(stop.clone()));
     tasks.spawn(health.run(stop.clone()));
     tasks.spawn(tenures.run(stop.clone()));
     tasks.spawn(replicate.run(stop.clone()));

@@ -4,9 +4,17 @@ use std::time::Duration;
 
 use model::conf::AtmPool;
 
-/// Added to MaxLostHeartbeats x HeartBeatDelay before a backup stands for election: what a busy machine delays a heartbeat
-/// by anyway. With heartbeats of a second it does not show; with 50 ms it spares most elections nobody needs.
-const ALLOWANCE: Duration = Duration::from_millis(50);
+/// Added to MaxLostHeartbeats x HeartBeatDelay before a backup suspects the leader: a fifth of a heartbeat, and this at most.
+/// What is waited for is the last of the lost heartbeats, and it may be a little late.
+const ALLOWANCE_MAX: Duration = Duration::from_millis(50);
+
+/// Left to the backup that stands on suspicion (model::suspicion) before openraft's own election timeouts begin: a quarter of
+/// the detection time, within these bounds. Two round trips and two syncs fit in.
+const STANDING_MIN: Duration = Duration::from_millis(20);
+const STANDING_MAX: Duration = Duration::from_millis(100);
+
+/// Parts of an interval that openraft lets pass between two looks at its timers (`Config::tick_interval`).
+const TICK: (u32, u32) = (13, 64);
 
 /// A disk that other programs write to takes 100 to 200 ms for a sync now and then. The others commit without this ATM's
 /// sync, so waiting costs nothing, and a hand-over does.
@@ -17,7 +25,7 @@ const DISK_PATIENCE_MIN: Duration = Duration::from_millis(500);
 pub(crate) struct Timing {
     /// HeartBeatDelay.
     pub(crate) heartbeat: Duration,
-    /// An election begins no sooner than this after the last heartbeat: MaxLostHeartbeats of them and [`ALLOWANCE`].
+    /// A leader that has been silent for so long is suspected: MaxLostHeartbeats of them and the allowance.
     pub(crate) detection: Duration,
     /// openraft's `election_timeout_min`.
     election_min: Duration,
@@ -31,12 +39,14 @@ impl Timing {
     /// The intervals of a configuration.
     pub(crate) fn of(pool: &AtmPool) -> Self {
         let lost = pool.heartbeat_delay * pool.max_lost_heartbeats;
-        // openraft elects `election_max` plus a random time between `election_min` and `election_max` after the last
-        // append. So the two add up to the detection time, and their difference keeps two candidates apart.
-        let detection = lost + ALLOWANCE;
-        let election_min = (detection * 2 / 5).max(pool.heartbeat_delay + Duration::from_millis(5));
+        let detection = lost + (pool.heartbeat_delay / 5).min(ALLOWANCE_MAX);
+        // Without a quorum of suspicions, openraft elects `election_max` plus a random time between `election_min` and
+        // `election_max` after the last append. So the two add up to that time, and their difference keeps two candidates
+        // apart.
+        let patience = detection + (detection / 4).clamp(STANDING_MIN, STANDING_MAX);
+        let election_min = (patience * 2 / 5).max(pool.heartbeat_delay + Duration::from_millis(5));
         let election_max =
-            (detection - detection * 2 / 5).max(election_min + Duration::from_millis(10));
+            (patience - patience * 2 / 5).max(election_min + Duration::from_millis(10));
         Self {
             heartbeat: pool.heartbeat_delay,
             detection,
@@ -63,7 +73,8 @@ impl Timing {
         };
         openraft::Config {
             cluster_name: "atm".into(),
-            heartbeat_interval: millis(self.heartbeat),
+            // openraft sends with the first look at its timers after the interval; this makes it HeartBeatDelay at most.
+            heartbeat_interval: millis(self.heartbeat * TICK.1 / (TICK.0 + TICK.1)),
             election_timeout_min: millis(self.election_min),
             election_timeout_max: millis(self.election_max),
             // The default of 200 ms is far too short for a million connections.
@@ -105,8 +116,9 @@ mod tests {
                     .atm_pool,
             );
             assert!(wait_out(timing.lease) < timing.detection, "{timing:?}");
+            // Whoever stands on suspicion comes before openraft's own timeouts.
             assert!(
-                timing.election_min + timing.election_max >= timing.detection,
+                timing.election_min + timing.election_max >= timing.detection + STANDING_MIN,
                 "{timing:?}"
             );
             assert!(timing.raft_config().validate().is_ok(), "{timing:?}");

@@ -5,14 +5,18 @@
 mod counters;
 mod error;
 mod fault;
+mod profile;
 mod running;
 mod status;
+mod steady;
 mod traffic;
 mod wait;
 
 pub use error::ClusterError;
 pub use fault::{Blow, SETTLE_MAX, Trouble};
+pub use profile::{FAST_HEARTBEAT, FAST_LOST, FAST_SETTINGS, Profile, fast_profile};
 pub use running::{Answer, Cluster, fast_configuration, unix_of_boottime};
 pub use status::{Applied, Atm, Problem, Role, Server, ServerService, Status, Tenure, VirtualHost};
+pub use steady::{Steady, SteadyReport, steady};
 pub use traffic::{LINES_INTERVAL, OPEN_MAX};
 pub use wait::wait_until;

@@ -40,6 +40,7 @@ pub struct Builder {
     switch: Option<u64>,
     conf: Option<(String, String)>,
     port: PortKind,
+    settings: String,
     dir: Option<PathBuf>,
     daemons: bool,
     persistent: bool,
@@ -55,6 +56,7 @@ impl Default for Builder {
             switch: None,
             conf: None,
             port: PortKind::default(),
+            settings: String::new(),
             dir: None,
             daemons: true,
             persistent: false,
@@ -116,6 +118,13 @@ impl Builder {
     #[must_use]
     pub fn port(mut self, port: PortKind) -> Self {
         self.port = port;
+        self
+    }
+
+    /// Adds these lines to every host's `atmd.toml`.
+    #[must_use]
+    pub fn settings(mut self, lines: impl Into<String>) -> Self {
+        self.settings = lines.into();
         self
     }
 
@@ -263,7 +272,7 @@ impl Builder {
             if let Some(written) = &host.written {
                 write(&dir.join("clusterserver.conf"), conf)?;
                 let toml = atmd_toml(written, host.address, &dir.to_string_lossy(), self.port);
-                write(&dir.join("atmd.toml"), &toml)?;
+                write(&dir.join("atmd.toml"), &(toml + &self.settings))?;
             }
         }
         Ok(())

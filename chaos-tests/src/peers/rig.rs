@@ -10,9 +10,10 @@ use super::contender::{Contender, Kind};
 use super::error::PeersError;
 use super::pair::Pair;
 use super::strike::Strike;
-use crate::cluster::{Cluster, SETTLE_MAX, unix_of_boottime};
+use crate::cluster::{Cluster, FAST_LOST, FAST_SETTINGS, SETTLE_MAX, unix_of_boottime};
 use crate::lab::{
-    ATMD, Condition, Fault, Lab, LabError, Signal, default_configuration, read_configuration, tool,
+    ATMD, Condition, Fault, Lab, LabError, Privileges, Signal, available, default_configuration,
+    read_configuration, tool,
 };
 use crate::observer::Mac;
 
@@ -49,7 +50,10 @@ impl Rig {
     pub(super) fn start(contender: Contender) -> Result<Self, PeersError> {
         let system = match contender.kind() {
             Kind::Ours => {
-                let builder = Lab::builder().conf(configuration(contender)?);
+                let mut builder = Lab::builder().conf(configuration(contender)?);
+                if contender == Contender::OursFast {
+                    builder = builder.settings(FAST_SETTINGS);
+                }
                 System::Ours(Box::new(Cluster::start_with(builder)?))
             }
             Kind::Keepalived | Kind::Conntrackd | Kind::Ucarp => {
@@ -169,8 +173,8 @@ impl Rig {
 
 /// Why `contender` cannot be measured here, if so.
 pub(super) fn unavailable(contender: Contender) -> Option<String> {
-    if contender == Contender::OursFast {
-        return Some("this build has no fast profile".to_owned());
+    if contender == Contender::OursFast && available() != Ok(Privileges::Root) {
+        return Some("real-time scheduling needs root".to_owned());
     }
     let missing: Vec<_> = contender
         .programs()
@@ -203,6 +207,8 @@ fn configuration(contender: Contender) -> Result<String, LabError> {
 fn max_lost_heartbeats(contender: Contender) -> u32 {
     if contender == Contender::Ours100Ms {
         2
+    } else if contender == Contender::OursFast {
+        FAST_LOST
     } else {
         3
     }

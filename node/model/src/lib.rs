@@ -12,6 +12,7 @@ mod numbering;
 pub mod planted;
 pub mod snapshot;
 pub mod state;
+pub mod suspicion;
 pub mod tenure;
 mod time;
 mod version;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use model::suspicion::LogEnd;
 use openraft::EntryPayload;
 use openraft::entry::RaftEntry;
 use openraft::raft::{
@@ -37,6 +38,21 @@ pub(crate) fn log_id_to(id: &LogId) -> v1::LogId {
 
 pub(crate) fn log_id_from(id: v1::LogId) -> LogId {
     LogId::new(CommittedLeaderId::new(id.term), id.index)
+}
+
+pub(crate) fn log_end_to(end: LogEnd) -> v1::LogId {
+    v1::LogId {
+        term: end.term,
+        index: end.index,
+    }
+}
+
+/// Absent: an empty log.
+pub(crate) fn log_end_from(last: Option<v1::LogId>) -> LogEnd {
+    last.map_or_else(LogEnd::default, |last| LogEnd {
+        term: last.term,
+        index: last.index,
+    })
 }
 
 pub(crate) fn vote_to(vote: &Vote) -> v1::RaftVote {

@@ -11,6 +11,7 @@ mod machine;
 mod network;
 mod service;
 mod snapshot_file;
+mod suspicion;
 
 use std::fmt;
 
@@ -25,6 +26,7 @@ pub(crate) use machine::{Applied, Machine};
 pub(crate) use network::Network;
 pub(crate) use service::{Consensus, PeerService};
 pub(crate) use snapshot_file::SnapshotError;
+pub(crate) use suspicion::{Suspecting, TOLD_MAX};
 
 openraft::declare_raft_types!(
     /// The types consensus runs on. The standard leader id: one leader per term at most, which the lease relies on.

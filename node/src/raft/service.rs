@@ -8,13 +8,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use futures_util::{Stream, StreamExt};
+use model::ids::NodeId;
 use model::planted::{self, Bug};
 use prost::bytes::{Bytes, BytesMut};
 use proto::v1;
 use proto::v1::peer_server::Peer;
+use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::codec::{self, Malformed};
+use super::suspicion::Told;
 use super::{Raft, Snapshot, seeded};
 use crate::bootstrap::Introduction;
 use crate::lease::LeaseKeeper;
@@ -42,6 +45,8 @@ pub(crate) struct Consensus {
     pub(crate) lease: LeaseKeeper,
     /// Whether this ATM may vote; see [`Member::votes_from`](crate::identity::Member).
     pub(crate) votes: Arc<AtomicBool>,
+    /// Whom suspicions of other ATMs are passed to.
+    pub(crate) suspicions: mpsc::Sender<Told>,
 }
 
 impl Consensus {
@@ -97,6 +102,7 @@ type ReplyStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 #[tonic::async_trait]
 impl Peer for PeerService {
     type AppendStream = ReplyStream<v1::AppendReply>;
+    type WatchStream = ReplyStream<v1::WatchReply>;
 
     async fn hello(
         &self,
@@ -259,6 +265,34 @@ impl Peer for PeerService {
             Err(error) => return Err(Status::unavailable(error.to_string())),
         };
         Ok(Response::new(v1::TransferLeaderReply { refusal }))
+    }
+
+    async fn watch(
+        &self,
+        request: Request<v1::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let request = request.into_inner();
+        self.consensus(&request.group, request.target)?;
+        Ok(Response::new(Box::pin(futures_util::stream::pending())))
+    }
+
+    async fn suspect(
+        &self,
+        request: Request<v1::SuspectRequest>,
+    ) -> Result<Response<v1::SuspectReply>, Status> {
+        let request = request.into_inner();
+        let consensus = self.consensus(&request.group, request.target)?;
+        let told = Told {
+            from: NodeId(request.from),
+            term: request.term,
+            log: codec::log_end_from(request.last),
+        };
+        // Full only while this process cannot keep up; the caller tells it again.
+        consensus
+            .suspicions
+            .try_send(told)
+            .map_err(|_full| Status::resource_exhausted("too many suspicions wait"))?;
+        Ok(Response::new(v1::SuspectReply {}))
     }
 }
 
