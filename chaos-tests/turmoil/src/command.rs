@@ -166,17 +166,17 @@ fn hunt(bug: Bug, first: u64, seeds: u64, ms: u64) -> Result<Catch, String> {
     };
     for seed in first..first.saturating_add(seeds) {
         eprintln!("seed {seed}");
-        let mut panicked = Catch {
+        let panicked = Catch {
             found: true,
             seed: Some(seed),
             seeds: caught.seeds + 1,
             checker: Some(PANIC),
             ..caught.clone()
         };
-        panicked.seconds = begun.elapsed().as_secs_f64();
         on_panic(move |what| {
             line(&Catch {
                 what: Some(what),
+                seconds: begun.elapsed().as_secs_f64(),
                 ..panicked.clone()
             })
         });
