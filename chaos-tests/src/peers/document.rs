@@ -265,7 +265,8 @@ preemption.
   counts as well, and a trial also counts as one with two voices if a single frame breaks the stricter rules of its own tests.
 - **Open connections.** 50 where the client sends a numbered line every 50 ms, 50 where the server does; alive are those on which lines go on
   after the fault, none lost, repeated or out of order. For this product they go through the tunnel to the servers, for
-  keepalived + conntrackd through nft DNAT (servers in turn) with `nf_conntrack_tcp_loose=0` and invalid packets dropped in prerouting at -90. Plain
+  keepalived + conntrackd through nft DNAT (servers in turn) with `nf_conntrack_tcp_loose=0` and invalid packets dropped in prerouting at -90. Where
+  two routers spoke, each of them saw a part of a connection, and the window tracking of the one that goes on may drop the rest for ever. Plain
   keepalived and ucarp forward nothing here: a connection ends in the router's kernel, and with it. *Stall*: the longest silence of a surviving
   connection, median over connections, then over trials (client talks, server talks); 50 of it is the interval of the lines, and the rest is the outage and the
   sender's back-off (0.2, 0.6, 1.4, 3.0 s).

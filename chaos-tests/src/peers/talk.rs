@@ -37,7 +37,8 @@ pub struct Share {
     pub open: usize,
     /// Those of them on which the talking goes on, no line lost, repeated or in the wrong order.
     pub alive: usize,
-    /// The longest silence of each surviving connection: its median, in milliseconds. [`INTERVAL`] of it is nothing.
+    /// The longest silence of each surviving connection: its median, in milliseconds. The 50 ms between two lines
+    /// are part of it.
     pub stall_ms_median: Option<u64>,
     /// The longest of them.
     pub stall_ms_max: Option<u64>,
