@@ -55,7 +55,7 @@ pub(crate) enum RealtimeError {
     Memory(#[source] io::Error),
 }
 
-/// A runtime whose threads [`apply`] knows by their name.
+/// A runtime whose threads can be raised by their name when atmd.toml asks for it.
 ///
 /// # Errors
 /// The system has no room for its threads.
