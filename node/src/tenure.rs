@@ -15,7 +15,7 @@ use openraft::{Instant as _, ServerState};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, info, trace, warn};
 
 use crate::clock;
 use crate::cluster_file::ClusterFile;
@@ -157,6 +157,9 @@ impl Tenures {
             } => {
                 let timeline = run.rules.timeline();
                 self.show(timeline);
+                let (applied_ns, table_ns) = (timeline.begun.as_nanos(), timeline.table.as_nanos());
+                let now_ns = timeline.claimed.as_nanos();
+                trace!(target: "lease", epoch = epoch.0, applied_ns, table_ns, now_ns, "claimed");
                 self.lease.tenure_begun(term, epoch, length);
                 info!(
                     epoch = epoch.0,

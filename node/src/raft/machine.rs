@@ -166,7 +166,8 @@ impl Machine {
             core.applied = Some(id);
             if let Response::EpochBegun { epoch, .. } = &response {
                 let now_ns = clock::now().as_nanos();
-                trace!(target: "lease", epoch = epoch.0, index = id.index(), now_ns, "begun");
+                let atm = core.state.tenure().map(|tenure| tenure.name.as_str());
+                trace!(target: "lease", epoch = epoch.0, atm, index = id.index(), now_ns, "begun");
             }
             let table = matches!(response, Response::Applied(_) | Response::Health(true))
                 .then(|| core.state.clone());
