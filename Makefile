@@ -37,11 +37,10 @@ bench-failover: tools peers
 	cargo build --workspace --bins
 	$(CHAOS) bench-failover --write-docs $(BENCH)
 
-# The promises under faults in namespaces, and ten times the usual runs of the lease simulation.
+# Ten minutes of every kind of fault, mixed, then the judgement. For another time or seed: make chaos TIME=8h SEED=4711
 chaos: tools
 	cargo build --workspace
-	LEASE_RUNS=150000 cargo test --workspace --test lease_simulation
-	cargo test --workspace --test 'promise_*' --test 'takeover_*'
+	$(CHAOS) run --time $(or $(TIME),10m) $(if $(SEED),--seed $(SEED))
 
 # What Debian 12 with Rust, gcc and make may lack: the lab's and the daemon's ip and nft.
 tools:

@@ -12,5 +12,7 @@ pub mod nemesis;
 pub mod observer;
 pub mod peers;
 pub mod report;
+pub mod run;
 pub mod sim;
 pub mod switch;
+pub mod workload;

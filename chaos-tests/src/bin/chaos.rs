@@ -2,6 +2,16 @@
 
 #[path = "chaos/bench_failover.rs"]
 mod bench_failover;
+#[path = "chaos/check.rs"]
+mod check;
+#[path = "chaos/output.rs"]
+mod output;
+#[path = "chaos/privileges.rs"]
+mod privileges;
+#[path = "chaos/replay.rs"]
+mod replay;
+#[path = "chaos/run.rs"]
+mod run;
 
 use std::process::ExitCode;
 
@@ -21,11 +31,20 @@ enum Command {
     Sim(chaos_tests::sim::cli::Args),
     /// Measure takeovers of this product beside keepalived, conntrackd and ucarp.
     BenchFailover(bench_failover::Args),
+    /// Run a cluster in a lab, break it in every way, and judge what it did.
+    Run(run::Args),
+    /// Make a stored schedule of faults happen again.
+    Replay(replay::Args),
+    /// Judge a stored run again.
+    Check(check::Args),
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Sim(args) => args.run(),
         Command::BenchFailover(args) => bench_failover::main(&args),
+        Command::Run(args) => run::main(&args),
+        Command::Replay(args) => replay::main(&args),
+        Command::Check(args) => check::main(&args),
     }
 }

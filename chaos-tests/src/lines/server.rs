@@ -18,8 +18,9 @@ use super::sequence::Sequence;
 
 /// Connections at one time: half of what one process may usually open at most, some 3 kB each.
 const CONNECTIONS_MAX: usize = 10_000;
-/// A connection that has not said HELLO after this long is none of ours.
-const HELLO_MAX: Duration = Duration::from_secs(10);
+/// A connection that has not said HELLO after this long is none of ours. Longer than any outage: a client whose HELLO met one
+/// sends it again after up to as long as it lasted.
+const HELLO_MAX: Duration = Duration::from_secs(120);
 /// A connection whose peer acknowledges nothing for this long is given up: longer than any outage under test.
 const UNACKNOWLEDGED_MS_MAX: u32 = 120_000;
 /// How soon a stop is noticed.

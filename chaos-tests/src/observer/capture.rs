@@ -184,6 +184,12 @@ impl Observer {
             .to_vec()
     }
 
+    /// The events so far, which are then forgotten: an observation of hours stays small.
+    #[must_use]
+    pub fn take(&self) -> Vec<Event> {
+        std::mem::take(&mut self.recording().events)
+    }
+
     /// Ends the observation once everything sent before this call has arrived.
     #[must_use]
     pub fn stop(mut self) -> Observation {
