@@ -15,7 +15,7 @@ use super::violation::Violation;
 use super::world::World;
 
 /// Every so many indexes the whole states are compared; in between their sums are.
-const DIGEST_EVERY: u64 = 24;
+const DIGEST_EVERY: u64 = 8;
 
 #[derive(Debug)]
 pub(crate) struct Judge {

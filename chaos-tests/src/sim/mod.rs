@@ -20,6 +20,7 @@ mod hunt;
 mod judge;
 mod keeper;
 mod log;
+mod machine;
 mod network;
 mod outlet;
 mod packets;

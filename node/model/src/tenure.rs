@@ -6,6 +6,9 @@
 //! Invariant: the lease begins only after (1) BeginEpoch is committed in our term, (2) the packet path has everything up to
 //! it, (3) every older lease has run out. Ending in order: silent first, acknowledged by the engine, then EndEpoch.
 
+mod claim;
+mod hand_over;
+
 use std::cmp::Reverse;
 use std::time::Duration;
 
@@ -14,16 +17,9 @@ use crate::command::{Control, Response};
 use crate::ids::{Epoch, NodeId};
 use crate::lease::Term;
 use crate::planted::{self, Bug};
-
-/// A hand-over that takes longer is given up, and this ATM goes on.
-pub const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Pause before a refused step is tried again. Short: a new leader refuses proposals for the moment it takes to store
-/// its own vote, and every takeover waits for that.
-const RETRY: Duration = Duration::from_millis(2);
-
-/// Pause after a refusal, which trying at once would only repeat.
-const REFUSED: Duration = Duration::from_secs(1);
+use claim::{Begun, Claim, ClaimStep, RETRY};
+pub use hand_over::{HAND_OVER_TIMEOUT, HandOverError, HandedOver, Member};
+use hand_over::{HandOver, HandOverStep, Under};
 
 /// When what happened in the latest tenure, by this host's boot-time clock; `BOOT`: not yet.
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,55 +38,6 @@ pub struct Timeline {
     pub wait_until: Instant,
     /// The lease began.
     pub claimed: Instant,
-}
-
-/// Why a hand-over did not happen.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum HandOverError {
-    /// Only the active ATM can.
-    #[error("this ATM is not active")]
-    NotActive,
-    /// No such member.
-    #[error("no ATM named {0} in the group (there are: {1})")]
-    Unknown(String, String),
-    /// It already is.
-    #[error("{0} is already active")]
-    AlreadyActive(String),
-    /// Nobody to hand over to.
-    #[error("no other ATM is reachable and caught up")]
-    NoSuccessor,
-    /// It took too long; this ATM goes on.
-    #[error("{0} did not take over within {1:?}; this ATM stays active")]
-    TimedOut(String, Duration),
-    /// The cluster did not commit it.
-    #[error("the end of the tenure was not committed: {0}")]
-    NotCommitted(String),
-}
-
-/// A hand-over that happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HandedOver {
-    /// Who was active.
-    pub from: String,
-    /// Who is.
-    pub to: String,
-    /// Its tenure.
-    pub epoch: Epoch,
-    /// From the request to the successor's tenure.
-    pub elapsed: Duration,
-}
-
-/// A member of the group, as a hand-over sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// Its number.
-    pub id: NodeId,
-    /// Its name.
-    pub name: String,
-    /// It acknowledged a heartbeat within the election timeout.
-    pub heard: bool,
-    /// The last entry it is known to have; `None`: nothing is known.
-    pub matched: Option<u64>,
 }
 
 /// What the process sees of itself when it asks for the next step.
@@ -211,63 +158,6 @@ enum Stage {
 struct Held {
     term: Term,
     epoch: Epoch,
-}
-
-/// Whether the action of a stage was given out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Under {
-    Due,
-    Way,
-    Done,
-}
-
-#[derive(Debug)]
-struct Claim {
-    term: Term,
-    step: ClaimStep,
-    /// A refused step is not tried again before.
-    pause: Instant,
-    /// The planted bug: the claim that comes before the true one.
-    guessed: bool,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum ClaimStep {
-    Config,
-    ConfigUnderWay,
-    Begin,
-    BeginUnderWay,
-    Barrier(Begun),
-    BarrierUnderWay(Begun),
-    Ask(Begun),
-    AskUnderWay(Begun),
-    WaitOut(Begun, Instant),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Begun {
-    epoch: Epoch,
-    longest: Duration,
-}
-
-#[derive(Debug)]
-struct HandOver {
-    epoch: Epoch,
-    to: NodeId,
-    name: String,
-    asked: Instant,
-    step: HandOverStep,
-    under: Under,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum HandOverStep {
-    CatchUp,
-    Silence,
-    End,
-    CatchUpAgain,
-    Transfer,
-    Await,
 }
 
 impl Tenures {
@@ -504,140 +394,5 @@ impl Tenures {
             | ClaimStep::BarrierUnderWay(_)
             | ClaimStep::AskUnderWay(_) => Action::Rest,
         }
-    }
-}
-
-impl Claim {
-    fn of(term: Term) -> Self {
-        Self {
-            term,
-            step: ClaimStep::Config,
-            pause: Instant::BOOT,
-            guessed: false,
-        }
-    }
-
-    /// The planted bug: a tenure with a guessed epoch, as soon as older leases have run out.
-    fn guess(&mut self, epoch: Epoch, longest: Duration) {
-        self.step = ClaimStep::Ask(Begun { epoch, longest });
-        self.guessed = true;
-    }
-
-    fn is_under_way(&self) -> bool {
-        match self.step {
-            ClaimStep::ConfigUnderWay
-            | ClaimStep::BeginUnderWay
-            | ClaimStep::BarrierUnderWay(_)
-            | ClaimStep::AskUnderWay(_) => true,
-            ClaimStep::Config
-            | ClaimStep::Begin
-            | ClaimStep::Barrier(_)
-            | ClaimStep::Ask(_)
-            | ClaimStep::WaitOut(..) => false,
-        }
-    }
-
-    /// `false`: the claim is given up.
-    fn done(&mut self, done: Done, now: Instant, timeline: &mut Timeline) -> bool {
-        match (&self.step, done) {
-            (ClaimStep::ConfigUnderWay, Done::Answered(answer)) => {
-                self.step = ClaimStep::Config;
-                self.pause = match answer {
-                    Ok(Response::Refused(_)) => now + REFUSED,
-                    Ok(_) | Err(_) => now + RETRY,
-                };
-                true
-            }
-            (
-                ClaimStep::BeginUnderWay,
-                Done::Answered(Ok(Response::EpochBegun {
-                    epoch,
-                    longest_older_lease: longest,
-                })),
-            ) => {
-                timeline.epoch = epoch;
-                timeline.begun = now;
-                self.step = ClaimStep::Barrier(Begun { epoch, longest });
-                true
-            }
-            (ClaimStep::BeginUnderWay, Done::Answered(answer)) => {
-                self.step = ClaimStep::Begin;
-                self.pause = now + if answer.is_ok() { REFUSED } else { RETRY };
-                true
-            }
-            (ClaimStep::BarrierUnderWay(begun), Done::Reached(true)) => {
-                timeline.table = now;
-                self.step = ClaimStep::Ask(*begun);
-                true
-            }
-            (ClaimStep::AskUnderWay(begun), Done::WaitOut(Some(until))) => {
-                timeline.wait_until = until;
-                self.step = ClaimStep::WaitOut(*begun, until);
-                true
-            }
-            _ => false,
-        }
-    }
-}
-
-impl HandOver {
-    fn next(&mut self) -> Action {
-        if self.under != Under::Due {
-            return Action::Rest;
-        }
-        self.under = Under::Way;
-        let deadline = self.asked + HAND_OVER_TIMEOUT;
-        match self.step {
-            HandOverStep::CatchUp | HandOverStep::CatchUpAgain => {
-                Action::CatchUp(self.to, deadline)
-            }
-            HandOverStep::Silence => Action::FallSilent(Why::Asked),
-            HandOverStep::End => Action::Propose(Control::EndEpoch { epoch: self.epoch }),
-            HandOverStep::Transfer => Action::Transfer(self.to),
-            HandOverStep::Await => Action::AwaitSuccessor(self.epoch, deadline),
-        }
-    }
-
-    /// `Some`: it is over.
-    fn done(
-        &mut self,
-        done: Done,
-        now: Instant,
-        from: &str,
-    ) -> Option<Result<HandedOver, HandOverError>> {
-        self.under = Under::Due;
-        let not_committed = |what: String| Some(Err(HandOverError::NotCommitted(what)));
-        self.step = match (self.step, done) {
-            (HandOverStep::CatchUp, Done::CaughtUp) => HandOverStep::Silence,
-            (HandOverStep::Silence, Done::Silent) => HandOverStep::End,
-            (HandOverStep::End, Done::Answered(Ok(Response::EpochEnded))) => {
-                HandOverStep::CatchUpAgain
-            }
-            (HandOverStep::End, Done::Answered(Ok(other))) => {
-                return not_committed(format!("{other:?}"));
-            }
-            (HandOverStep::End, Done::Answered(Err(error))) => return not_committed(error),
-            (HandOverStep::CatchUpAgain, Done::CaughtUp) => HandOverStep::Transfer,
-            (HandOverStep::Transfer, Done::Transferred(Ok(()))) => HandOverStep::Await,
-            (HandOverStep::Transfer, Done::Transferred(Err(error))) => return not_committed(error),
-            (HandOverStep::Await, Done::Successor(Some((epoch, to)))) => {
-                return Some(Ok(HandedOver {
-                    from: from.to_owned(),
-                    to,
-                    epoch,
-                    elapsed: now.saturating_since(self.asked),
-                }));
-            }
-            (HandOverStep::Await, Done::Successor(None)) => {
-                let name = std::mem::take(&mut self.name);
-                return Some(Err(HandOverError::TimedOut(name, HAND_OVER_TIMEOUT)));
-            }
-            (step, _) => {
-                // An answer to something else: what is under way stays so.
-                self.under = Under::Way;
-                step
-            }
-        };
-        None
     }
 }
