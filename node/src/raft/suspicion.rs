@@ -120,7 +120,7 @@ impl Suspecting {
             let wake = match &mut leader {
                 Some(leader) if self.votes.load(Ordering::Acquire) => {
                     let wake = self.consider(leader, &mut rules, resend);
-                    if leader.told == Some(wake.now) {
+                    if wake.tell {
                         self.tell(leader, &peers, &mut sending, resend);
                     }
                     if rules.stands(wake.now) {
@@ -227,6 +227,7 @@ impl Suspecting {
             return Wake {
                 now,
                 until: heard + self.timing.detection,
+                tell: false,
             };
         }
         if !rules.is_mine() {
@@ -242,12 +243,14 @@ impl Suspecting {
             Some(at) if now.saturating_since(at) < resend => Wake {
                 now,
                 until: at + resend,
+                tell: false,
             },
             _ => {
                 leader.told = Some(now);
                 Wake {
                     now,
                     until: now + resend,
+                    tell: true,
                 }
             }
         }
@@ -308,6 +311,8 @@ impl Suspecting {
 struct Wake {
     now: Instant,
     until: Instant,
+    /// The others are to be told, once.
+    tell: bool,
 }
 
 /// Holds a call that never answers, and says when the other host refuses to be called again.
