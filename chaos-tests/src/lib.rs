@@ -1,5 +1,6 @@
 //! Everything that tests the cluster as a whole: a lab of network namespaces, faults, observers, workloads, checkers.
 
+pub mod bugs;
 pub mod checkers;
 pub mod cluster;
 pub mod demo;

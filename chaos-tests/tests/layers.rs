@@ -27,7 +27,13 @@ const ALLOWED: [(&str, &[&str]); 10] = [
     ),
     (
         "sim-node",
-        &["chaos-tests", "dataplane", "dataplane-core", "model", "node"],
+        &[
+            "chaos-tests",
+            "dataplane",
+            "dataplane-core",
+            "model",
+            "node",
+        ],
     ),
 ];
 

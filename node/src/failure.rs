@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use crate::bootstrap::BootstrapError;
 use crate::cluster_file::ClusterFileError;
 use crate::identity::DataDirError;
-use crate::realtime::RealtimeError;
 use crate::raft::{SnapshotError, StoreError};
+use crate::realtime::RealtimeError;
 use crate::server_role::ServerRoleError;
 use crate::settings::SettingsError;
 

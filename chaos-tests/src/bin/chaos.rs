@@ -2,6 +2,8 @@
 
 #[path = "chaos/bench_failover.rs"]
 mod bench_failover;
+#[path = "chaos/bugs.rs"]
+mod bugs;
 #[path = "chaos/check.rs"]
 mod check;
 #[path = "chaos/output.rs"]
@@ -37,6 +39,8 @@ enum Command {
     Replay(replay::Args),
     /// Judge a stored run again.
     Check(check::Args),
+    /// Plant each known bug and hunt it until a checker finds it (make bugs builds the hunters).
+    Bugs(bugs::Args),
 }
 
 fn main() -> ExitCode {
@@ -46,5 +50,6 @@ fn main() -> ExitCode {
         Command::Run(args) => run::main(&args),
         Command::Replay(args) => replay::main(&args),
         Command::Check(args) => check::main(&args),
+        Command::Bugs(args) => bugs::main(&args),
     }
 }
