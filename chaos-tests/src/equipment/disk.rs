@@ -22,7 +22,7 @@ use super::{equipment_dir, undo_dir};
 use crate::lab::{ATMD, Condition, Lab, LabError, Privileges, available, tool};
 
 /// Name of the process that holds a file system.
-const HOLDER: &str = "disk";
+pub const HOLDER: &str = "disk";
 
 /// How long mounting may take on a loaded machine: journal replay of a few hundred MiB at most.
 const MOUNT_MAX: Duration = Duration::from_secs(15);

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use cgroup::{Controller, Group, group_available};
 pub use clock::{ClockPage, RATE_MAX};
 pub use control::{Class, Mode};
-pub use disk::{Disk, DiskKind, image_available};
+pub use disk::{Disk, DiskKind, HOLDER, image_available};
 pub use error::EquipmentError;
 pub use page::{Count, DiskPage, Effect};
 pub use starvation::{Busy, set_idle};

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::equipment::HOLDER;
 use crate::lab::{Frames, Impairment, ROGUE_NAME, Signal, format_mac};
 use crate::observer::{RawPort, gratuitous_arp};
 
@@ -223,7 +224,11 @@ fn crash(
     undo: &mut Undo,
 ) -> Result<(), NemesisError> {
     let record = scene.lab().record();
-    let processes = record.processes.iter().filter(|p| p.host == host);
+    // What holds its disk mounted is no program of the host: a disk outlives a crash.
+    let processes = record
+        .processes
+        .iter()
+        .filter(|p| p.host == host && p.name != HOLDER);
     processes
         .map(|process| &process.name)
         .try_for_each(|name| take_down(scene, host, name, place.id, Signal::KILL, undo))
