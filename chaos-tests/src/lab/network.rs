@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::error::LabError;
 use super::fault::Fault;
@@ -175,20 +177,29 @@ pub(crate) fn join_peers(record: &Record, host: &HostRecord) -> Result<(), LabEr
 pub(crate) fn set_port_cut(record: &Record, host: &HostRecord, cut: bool) -> Result<(), LabError> {
     // BR_STATE_DISABLED and BR_STATE_FORWARDING of linux/if_bridge.h.
     let state = if cut { "0" } else { "3" };
-    in_namespace(
-        &record.switch(),
-        "bridge",
-        &[
-            "link",
-            "set",
-            "dev",
-            &bridge_port(&host.name),
-            "state",
-            state,
-        ],
-    )
-    .map(drop)
+    let (switch, port) = (record.switch(), bridge_port(&host.name));
+    let by = Instant::now() + CARRIER_MAX;
+    loop {
+        let words = ["link", "set", "dev", &port, "state", state];
+        match in_namespace(&switch, "bridge", &words) {
+            Err(LabError::Command { stderr, .. })
+                if !cut && stderr.contains(NO_CARRIER_YET) && Instant::now() < by =>
+            {
+                thread::sleep(CARRIER_PAUSE);
+            }
+            done => return done.map(drop),
+        }
+    }
 }
+
+/// The kernel looks at a link that came up within a second, and until then lets no state of its port be set.
+const CARRIER_MAX: Duration = Duration::from_secs(3);
+
+/// Between two attempts.
+const CARRIER_PAUSE: Duration = Duration::from_millis(5);
+
+/// ENETDOWN, as `bridge` says it.
+const NO_CARRIER_YET: &str = "Network is down";
 
 /// Carrier of the host's `eth0`: the other end of its link goes down, or up again.
 pub(crate) fn set_carrier(record: &Record, host: &HostRecord, up: bool) -> Result<(), LabError> {
