@@ -9,7 +9,7 @@ SIM_DIR = $(or $(CARGO_TARGET_DIR),target)/sim
 SEED ?= 1
 SEEDS ?= 100
 
-.PHONY: demo test lint bench bench-failover chaos sim-node tools peers
+.PHONY: demo test lint bench bench-failover chaos bugs hunters sim-node tools peers
 
 demo: tools
 	cargo build --workspace
@@ -41,6 +41,16 @@ bench-failover: tools peers
 chaos: tools
 	cargo build --workspace
 	$(CHAOS) run --time $(or $(TIME),10m) $(if $(SEED),--seed $(SEED))
+
+# Each known bug is planted and hunted until a checker finds it. BUGS='--bug no-wait-out --rung 2' for less.
+bugs: tools hunters
+	cargo build --workspace
+	$(CHAOS) bugs --node $(SIM_DIR)/debug/sim-node $(BUGS)
+
+# The programs with the planted bugs: examples, so that they never stand beside the sound ones.
+hunters:
+	cargo build --workspace --examples --features node/planted,chaos-tests/planted
+	$(SIM) build --package sim-node --target-dir $(SIM_DIR)
 
 # What Debian 12 with Rust, gcc and make may lack: the lab's and the daemon's ip and nft.
 tools:

@@ -47,10 +47,11 @@ impl fmt::Display for Rung {
 }
 
 /// The bugs whose code the simulator runs: those of the model and of the packet path's core.
-const SIMULATED: [Bug; 7] = [
+const SIMULATED: [Bug; 8] = [
     Bug::LeaseOff,
     Bug::ClaimBeforeApply,
     Bug::NoWaitOut,
+    Bug::LateStamp,
     Bug::ConnectionNotReplicated,
     Bug::ExpiryByLocalClock,
     Bug::SnapshotMissingAnEntry,

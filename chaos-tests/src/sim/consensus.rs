@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use model::command::Command;
+use model::planted::{self, Bug};
 
 use super::atm::{Waiter, name, node};
 use super::clock::{MS, True, US};
@@ -24,7 +25,11 @@ impl World {
             return;
         };
         if let Message::Append(_) | Message::Install { .. } = &message {
-            process.keeper.append_received(local);
+            if planted::is(Bug::LateStamp) {
+                self.soon(to, 10 * MS, Later::Stamp);
+            } else {
+                process.keeper.append_received(local);
+            }
             if self.chance.percent(10) {
                 // Raft is busy: it sees the append a while after it was stamped.
                 let later = Later::Append {
@@ -78,6 +83,14 @@ impl World {
         }
         self.after_raft(me);
         self.look_at_log(me);
+    }
+
+    /// What the transport does before Raft sees an append, if it does it later.
+    pub(crate) fn stamp(&mut self, me: usize) {
+        let local = self.atms[me].now(self.now);
+        if let Some(process) = self.atms[me].process() {
+            process.keeper.append_received(local);
+        }
     }
 
     pub(crate) fn raft_timer(&mut self, me: usize) {

@@ -60,6 +60,8 @@ pub(crate) enum Later {
         from_of: u32,
         message: Box<Message>,
     },
+    /// The planted bug: an append is stamped when somebody comes to it.
+    Stamp,
     /// A granted vote leaves.
     Grant { to: usize, of: u32, term: u64 },
     /// Committed entries are applied.

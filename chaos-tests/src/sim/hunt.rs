@@ -14,10 +14,11 @@ const STEPS: u64 = 5000;
 
 /// The bugs whose code runs in the simulator: those of the model and of the packet path's core. The others are in the
 /// daemon's transport, store and API, which this rung does not run.
-pub const BUGS: [Bug; 7] = [
+pub const BUGS: [Bug; 8] = [
     Bug::LeaseOff,
     Bug::ClaimBeforeApply,
     Bug::NoWaitOut,
+    Bug::LateStamp,
     Bug::ConnectionNotReplicated,
     Bug::ExpiryByLocalClock,
     Bug::SnapshotMissingAnEntry,

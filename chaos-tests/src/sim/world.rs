@@ -203,6 +203,7 @@ impl World {
             } => self.raft_receives(me, from, from_of, *message),
             Later::Grant { to, of, term } => self.grant(me, to, of, term),
             Later::Apply => self.apply(me),
+            Later::Stamp => self.stamp(me),
             Later::Batch => self.batch(me),
             Later::Flush => self.flush(me),
             Later::Replicate => self.replicate(me),
