@@ -65,6 +65,20 @@ pub struct Disturbance {
     pub reorder_us: u32,
 }
 
+impl NetworkFault {
+    /// Whether only the userspace switch can do it.
+    #[must_use]
+    pub fn needs_switch(&self) -> bool {
+        match self {
+            Self::Disturb { how, .. } => Effect::from(*how).needs_switch(),
+            Self::Cut { .. }
+            | Self::Bridge { .. }
+            | Self::Shatter
+            | Self::LostAnnouncements { .. } => false,
+        }
+    }
+}
+
 impl From<Disturbance> for Effect {
     fn from(how: Disturbance) -> Self {
         Self {

@@ -131,6 +131,14 @@ impl Schedule {
         }
     }
 
+    /// Whether a fault of it needs a lab with the userspace switch.
+    #[must_use]
+    pub fn needs_switch(&self) -> bool {
+        self.faults()
+            .iter()
+            .any(|(_, fault, ..)| matches!(fault, Fault::Network(fault) if fault.needs_switch()))
+    }
+
     /// Every fault with its number, begin and end in ms, in order of begin. Only of a checked schedule is it complete.
     #[must_use]
     pub fn faults(&self) -> Vec<(FaultId, &Fault, u64, u64)> {

@@ -67,7 +67,7 @@ fn play(
         .iter()
         .map(|(_, fault, ..)| fault.family())
         .collect();
-    let cluster = start(options, &families)?;
+    let cluster = start(options, schedule, &families)?;
     let recorder = Recorder::create(&report.join(HISTORY_FILE))?;
     let time = Duration::from_millis(schedule.length_ms);
     let workloads = workload::Options {
@@ -99,14 +99,17 @@ const TCP: [(&str, &str); 2] = [
     ("/proc/sys/net/ipv4/tcp_retries2", "250"),
 ];
 
-fn start(options: &Options, families: &[Family]) -> Result<Cluster, RunError> {
+fn start(options: &Options, schedule: &Schedule, families: &[Family]) -> Result<Cluster, RunError> {
     let conf = fast_configuration(options.atms, SERVERS)?;
     let settings = format!("log = {LOG_FILTER:?}\nlog_format = \"json\"\n");
-    let builder = Lab::builder()
+    let mut builder = Lab::builder()
         .conf(conf)
         .rogue()
         .dir(options.report.join("lab"))
         .settings(settings);
+    if schedule.needs_switch() {
+        builder = builder.switch(schedule.seed);
+    }
     let mut equipment = Equipment::default();
     if families.contains(&Family::Disk) || families.contains(&Family::Power) {
         equipment = Equipment::for_disk_faults();

@@ -71,7 +71,8 @@ impl Faults {
             atms,
             servers,
             lease_ms: LEASE_MS,
-            switch: false,
+            // The bridge is the faster network, the switch the worse one: both are wanted.
+            switch: seed.is_multiple_of(3),
             rogue: true,
         };
         let length_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
