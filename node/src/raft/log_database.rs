@@ -89,3 +89,70 @@ impl Database {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    const JOURNAL: &str = "0.jnl";
+
+    fn put(database: &Database, index: u64) {
+        let key = index.to_be_bytes().to_vec();
+        let change = Change::Put(Space::Log, key, vec![7; 40]);
+        database.commit([change], true).unwrap();
+    }
+
+    fn entries(database: &Database) -> usize {
+        database.log_from([0; 8]).filter(Result::is_ok).count()
+    }
+
+    /// A power cut may leave any part of the last write, and zeros after it: seed 3 of `chaos run` found a place at which the
+    /// database panicked.
+    #[test]
+    fn a_write_torn_anywhere_is_thrown_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let whole = dir.path().join("whole");
+        let database = Database::open(&whole).unwrap();
+        put(&database, 1);
+        let kept = used(&whole).len();
+        put(&database, 2);
+        drop(database);
+        let written = used(&whole);
+        assert!(written.len() > kept, "each batch is in the journal");
+        // It is made longer than it needs to be; some zeros are enough here.
+        fs::write(whole.join(JOURNAL), &written).unwrap();
+        for cut in kept..written.len() {
+            let torn = dir.path().join(format!("torn-{cut}"));
+            fs::create_dir(&torn).unwrap();
+            copy(&whole, &torn);
+            let mut bytes = written[..cut].to_vec();
+            bytes.resize(written.len() + 1000, 0);
+            fs::write(torn.join(JOURNAL), bytes).unwrap();
+            let database = Database::open(&torn).unwrap();
+            assert_eq!(entries(&database), 1, "cut at {cut}");
+            put(&database, 3);
+        }
+    }
+
+    /// The journal without the zeros at its end.
+    fn used(directory: &Path) -> Vec<u8> {
+        let mut bytes = fs::read(directory.join(JOURNAL)).unwrap();
+        let end = bytes.iter().rposition(|byte| *byte != 0);
+        bytes.truncate(end.map_or(0, |end| end + 1));
+        bytes
+    }
+
+    fn copy(from: &Path, to: &Path) {
+        for entry in fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            let target = to.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                fs::create_dir(&target).unwrap();
+                copy(&entry.path(), &target);
+            } else {
+                fs::copy(entry.path(), target).unwrap();
+            }
+        }
+    }
+}
