@@ -1,12 +1,9 @@
-//! The configuration of the demo: the example with three ATMs, made faster; and what a machine must have.
+//! The configuration of the demo: the example with three ATMs, made faster.
 
-use std::fs::OpenOptions;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use model::conf::print;
 
-use super::error::DemoError;
 use crate::lab::{LabError, default_configuration, read_configuration};
 
 /// ATMs of the demo: the fewest that survive the loss of one.
@@ -36,34 +33,6 @@ pub(super) fn text() -> Result<String, LabError> {
     pool.max_lost_heartbeats = MAX_LOST_HEARTBEATS;
     pool.connection_timeout = CONNECTION_TIMEOUT;
     Ok(print(&config))
-}
-
-/// Servers take packets out of the tunnel by the kernel's ipip or through a TUN device; without either nothing arrives.
-///
-/// # Errors
-/// [`DemoError::Unavailable`].
-pub(super) fn require_decapsulation() -> Result<(), DemoError> {
-    let tun = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/net/tun");
-    match tun {
-        Err(error) if !kernel_has_ipip() => Err(DemoError::Unavailable(format!(
-            "servers need a TUN device, and /dev/net/tun cannot be opened ({error}); run as root, or `chmod 0666 /dev/net/tun`"
-        ))),
-        Ok(_) | Err(_) => Ok(()),
-    }
-}
-
-fn kernel_has_ipip() -> bool {
-    // A namespace of its own: the attempt leaves nothing behind.
-    Command::new("unshare")
-        .args(["-n", "ip", "link", "add", "probe", "type", "ipip"])
-        .args(["local", "127.0.0.1"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use std::time::Instant;
 pub use error::DemoError;
 pub use outcome::{Outcome, Row};
 
-use crate::lab::{LabError, PortKind};
+use crate::lab::{LabError, PortKind, require_decapsulation};
 use cluster::Cluster;
 use interrupt::Interrupt;
 use screen::Screen;
@@ -72,7 +72,7 @@ pub enum Output {
 /// keeps the result from being written. What goes wrong later is a row that failed, not an error.
 pub fn run(args: &DemoArgs) -> Result<ExitCode, DemoError> {
     let begun = Instant::now();
-    configuration::require_decapsulation()?;
+    require_decapsulation().map_err(|error| DemoError::Unavailable(error.to_string()))?;
     let dir = directory(args)?;
     let interrupt = Interrupt::listen().map_err(LabError::io("listen for Ctrl-C"))?;
     let mut screen = Screen::new(args.output);

@@ -15,6 +15,7 @@
 
 mod builder;
 mod configuration;
+mod decapsulation;
 mod default_conf;
 mod error;
 mod fault;
@@ -34,6 +35,7 @@ mod testing;
 
 pub use builder::Builder;
 pub use configuration::read_configuration;
+pub use decapsulation::{NoDecapsulation, require_decapsulation};
 pub use default_conf::{ATMS_MAX, LINES_PORT, SERVERS_MAX, default_configuration};
 pub use error::{LabError, PlanError};
 pub use fault::Fault;

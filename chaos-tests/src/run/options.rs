@@ -34,7 +34,13 @@ enum Chosen {
 
 /// No fault is called so.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no fault or family of faults is called {0:?}")]
+#[error(
+    "no fault of this schedule is called {0:?}; there are mixed and the families {families}, and names of faults, of which a \
+     longer --time draws more",
+    families = Family::ALL
+        .map(|family| format!("{family:?}").to_lowercase())
+        .join(", ")
+)]
 pub struct UnknownFault(pub String);
 
 impl FromStr for Faults {

@@ -4,7 +4,7 @@ use std::env;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use chaos_tests::lab::{Privileges, available, enter_user_namespace};
+use chaos_tests::lab::{Privileges, available, enter_user_namespace, require_decapsulation};
 
 /// EX_UNAVAILABLE of sysexits(3).
 const UNAVAILABLE: u8 = 69;
@@ -15,7 +15,12 @@ const UNAVAILABLE: u8 = 69;
 /// The exit code where there can be no lab.
 pub(crate) fn settle() -> Result<(), ExitCode> {
     match available() {
-        Ok(Privileges::Root | Privileges::UserNamespace) => Ok(()),
+        Ok(Privileges::Root | Privileges::UserNamespace) => {
+            require_decapsulation().map_err(|error| {
+                eprintln!("error: {error}");
+                ExitCode::from(UNAVAILABLE)
+            })
+        }
         Ok(Privileges::NeedsUserNamespace) => {
             let args: Vec<OsString> = env::args_os().skip(1).collect();
             let error = enter_user_namespace(&args);
