@@ -335,6 +335,8 @@ mod tests {
             mac: MacAddr::ZERO,
             address: Ipv4Addr::LOCALHOST,
             prefix_len: 8,
+            address6: None,
+            link_local: None,
             mtu: 1500,
         };
         let (waker, stats) = (wake::waker().unwrap(), Arc::new(Stats::default()));

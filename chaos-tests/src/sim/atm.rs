@@ -188,6 +188,8 @@ impl Process {
             mac: hosts::mac(ATM + me),
             address: hosts::address(ATM + me),
             prefix_len: 24,
+            address6: None,
+            link_local: None,
             mtu: 1500,
         };
         let limits = Limits {

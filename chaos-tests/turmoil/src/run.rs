@@ -151,6 +151,8 @@ impl<'a> World<'a> {
                 mac: configuration::atm_mac(index),
                 address: own,
                 prefix_len: 24,
+                address6: None,
+                link_local: None,
                 mtu: 1500,
             };
             let ppm = i64::try_from(chance.below(100_001)).unwrap_or(0) - 50_000;

@@ -23,7 +23,7 @@ mod verdict;
 mod wire;
 
 pub use counters::{Counters, Event};
-pub use forward::{FRAME_AGE_MAX, Forwarder};
+pub use forward::{About, FRAME_AGE_MAX, Forwarder};
 pub use frame::{Checksum, Frame, Gso, MacAddr, Offload};
 pub use model::lease::Lease;
 pub use sink::Sink;

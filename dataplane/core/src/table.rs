@@ -1,6 +1,6 @@
 //! What the replicated state says, compiled for the packet path. Swapped whole between two batches.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use model::conf::{ForwardingMethod, Protocol, Replication, Scheduler};
@@ -17,6 +17,10 @@ pub struct Interface {
     pub address: Ipv4Addr,
     /// Length of the connected network's prefix, 0..=32.
     pub prefix_len: u8,
+    /// Our own global IPv6 address: source of the outer header of a tunnel over IPv6; `None`: we have none.
+    pub address6: Option<Ipv6Addr>,
+    /// Our link-local address: source of neighbour solicitations; `None`: IPv6 is off on this interface.
+    pub link_local: Option<Ipv6Addr>,
     /// MTU in bytes (IP packet, without the Ethernet header).
     pub mtu: u16,
 }

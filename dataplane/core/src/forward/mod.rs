@@ -12,7 +12,7 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use model::Instant;
-use model::ids::ServerId;
+use model::ids::{ServerId, VirtualServiceId};
 use model::planted::{self, Bug};
 
 use crate::connections::{Connections, Flow};
@@ -41,6 +41,15 @@ pub const FRAME_AGE_MAX: Duration = Duration::from_millis(100);
 const ICMP_INTERVAL: Duration = Duration::from_millis(10);
 const ICMP_BURST: u32 = 100;
 
+/// Which virtual service and server a frame concerned, as far as its decision found out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct About {
+    /// The virtual service it was for, or about.
+    pub service: Option<VirtualServiceId>,
+    /// The server it went to, would have gone to, or came from.
+    pub server: Option<ServerId>,
+}
+
 /// Decides the fate of every frame of one interface.
 ///
 /// Owned by one thread. Emits only through the [`Sink`] of the call, and speaks for a VIP only while the lease is held
@@ -56,6 +65,7 @@ pub struct Forwarder {
     icmp_limit: Limiter,
     /// The last identification we gave to a header of our own (RFC 791 §3.1; unique enough, RFC 6864 §4.1).
     identification: u16,
+    about: About,
     counters: Counters,
 }
 
@@ -71,6 +81,7 @@ impl Forwarder {
             speaker: Speaker::default(),
             icmp_limit: Limiter::new(ICMP_INTERVAL, ICMP_BURST),
             identification: 0,
+            about: About::default(),
             counters: Counters::default(),
         }
     }
@@ -86,9 +97,15 @@ impl Forwarder {
         now: Instant,
         out: &mut impl Sink,
     ) -> Verdict {
+        self.about = About::default();
         let verdict = self.decide(frame, waited, now, out);
         self.counters.count(verdict);
         verdict
+    }
+
+    /// What the frame of the last [`receive`](Self::receive) was about.
+    pub const fn about(&self) -> About {
+        self.about
     }
 
     /// What happened so far.
@@ -240,6 +257,7 @@ impl Forwarder {
         }
         let service = self.routes.tcp(quote.source, quote.source_port)?;
         let service = self.routes.service(service)?.id;
+        self.about.service = Some(service);
         let flow = Flow::new(quote.destination, quote.destination_port, service);
         let id = self
             .connections
@@ -258,6 +276,7 @@ impl Forwarder {
 
     /// The way to a server.
     fn route(&mut self, server: ServerId) -> Result<Route, DropReason> {
+        self.about.server = Some(server);
         let server = self.routes.server(server)?;
         let (tunnel, mtu) = match server.method {
             ForwardingMethod::Tunnel => (

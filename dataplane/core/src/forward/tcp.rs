@@ -28,11 +28,9 @@ impl Forwarder {
         let service = self
             .routes
             .tcp(packet.destination(), tcp.destination_port)?;
-        let flow = Flow::new(
-            packet.source(),
-            tcp.source_port,
-            self.routes.service(service)?.id,
-        );
+        let id = self.routes.service(service)?.id;
+        self.about.service = Some(id);
+        let flow = Flow::new(packet.source(), tcp.source_port, id);
         let Some(id) = self.connections.find(flow) else {
             if !tcp.opens() {
                 return Err(DropReason::NoConnection);

@@ -532,3 +532,24 @@ fn the_work_of_one_call_is_bounded_and_the_rest_is_not_forgotten() {
     rig.sleep(Duration::ZERO);
     assert_eq!(rig.out.closed.len(), 5000);
 }
+
+#[test]
+fn what_a_frame_was_about_is_known_as_far_as_its_decision_went() {
+    let mut rig = Rig::active();
+    let about = |rig: &Rig| {
+        let about = rig.forwarder.about();
+        (about.service.map(|id| id.0), about.server.map(|id| id.0))
+    };
+    assert_eq!(rig.packet(&tcp(1, DIRECT, SYN, b"")), Verdict::Transmit);
+    assert_eq!(about(&rig), (Some(4), Some(1)));
+    assert_eq!(
+        rig.packet(&tcp(1, EMPTY, SYN, b"")),
+        drop(DropReason::NoServer)
+    );
+    assert_eq!(about(&rig), (Some(6), None));
+    assert_eq!(
+        rig.packet(&tcp(1, 9, SYN, b"")),
+        drop(DropReason::NoService)
+    );
+    assert_eq!(about(&rig), (None, None));
+}

@@ -60,6 +60,8 @@ fn interface() -> Interface {
         mac: ATM,
         address: ATM_ADDRESS,
         prefix_len: 24,
+        address6: None,
+        link_local: None,
         mtu: MTU,
     }
 }
