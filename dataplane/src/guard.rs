@@ -1,14 +1,14 @@
 //! The guard of the VIP: keeps the host's own kernel from answering what is sent to it.
 //!
-//! An nftables rule at netdev ingress drops IPv4 packets to the VIPs. AF_PACKET, XDP and tc see every frame before it, so
-//! the engine loses nothing; ARP is not IPv4 and passes. Without it a host with ip_forward=1, or with the VIP on lo,
+//! nftables rules at netdev ingress drop IP packets to the VIPs. AF_PACKET, XDP and tc see every frame before them, so
+//! the engine loses nothing; ARP passes, and so do neighbour solicitations to the VIP's multicast group. Without it a host with ip_forward=1, or with the VIP on lo,
 //! would send resets, redirects or host-unreachable to clients.
 //!
 //! The rule stays when this process dies: a kernel without a forwarder beside it must be just as silent. So nothing is
 //! removed on drop; `remove` is called by an orderly end.
 
 use std::io::{self, Write};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::process::{Command, Stdio};
 
 /// Why the guard could not be changed. What was in place stays in place.
@@ -36,7 +36,7 @@ pub struct Guard {
 
 impl Guard {
     /// Puts the guard of `vips` in place, in one transaction with the removal of an earlier one on this interface.
-    pub fn install(interface: &str, vips: &[Ipv4Addr]) -> Result<Self, GuardError> {
+    pub fn install(interface: &str, vips: &[IpAddr]) -> Result<Self, GuardError> {
         if interface.contains(['"', '\\', '\n']) {
             return Err(GuardError::Name(interface.to_owned()));
         }
@@ -48,7 +48,7 @@ impl Guard {
     }
 
     /// Replaces the guarded addresses: at no time is one that is in both lists unguarded.
-    pub fn update(&self, vips: &[Ipv4Addr]) -> Result<(), GuardError> {
+    pub fn update(&self, vips: &[IpAddr]) -> Result<(), GuardError> {
         nft(&ruleset(&self.interface, vips))
     }
 
@@ -62,18 +62,24 @@ impl Guard {
     }
 }
 
-fn ruleset(interface: &str, vips: &[Ipv4Addr]) -> String {
+fn ruleset(interface: &str, vips: &[IpAddr]) -> String {
     let table = table_name(interface);
     let mut sorted = vips.to_vec();
     sorted.sort();
     sorted.dedup();
-    let addresses: Vec<_> = sorted.iter().map(Ipv4Addr::to_string).collect();
+    let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = sorted.into_iter().partition(IpAddr::is_ipv4);
     // An empty set is a syntax error to nft; no addresses, no rule.
-    let rule = if addresses.is_empty() {
-        String::new()
-    } else {
-        format!("    ip daddr {{ {} }} counter drop\n", addresses.join(", "))
+    let rule = |family: &str, addresses: Vec<IpAddr>| match addresses.as_slice() {
+        [] => String::new(),
+        some => {
+            let some: Vec<_> = some.iter().map(IpAddr::to_string).collect();
+            format!(
+                "    {family} daddr {{ {} }} counter drop\n",
+                some.join(", ")
+            )
+        }
     };
+    let rule = rule("ip", v4) + &rule("ip6", v6);
     format!(
         "table netdev {table} {{}}\ndelete table netdev {table}\ntable netdev {table} {{\n  chain in {{\n    \
          type filter hook ingress device \"{interface}\" priority -500; policy accept;\n{rule}  }}\n}}\n"
@@ -127,9 +133,10 @@ mod tests {
     #[test]
     fn the_ruleset_replaces_itself() {
         let vips = [
-            Ipv4Addr::new(10, 0, 0, 2),
-            Ipv4Addr::new(10, 0, 0, 1),
-            Ipv4Addr::new(10, 0, 0, 2),
+            [10, 0, 0, 2].into(),
+            [10, 0, 0, 1].into(),
+            [10, 0, 0, 2].into(),
+            "2001:db8::1".parse().unwrap(),
         ];
         let text = ruleset("e-0", &vips);
         assert!(
@@ -141,6 +148,10 @@ mod tests {
         assert!(text.contains("device \"e-0\""), "{text}");
         assert!(
             text.contains("ip daddr { 10.0.0.1, 10.0.0.2 } counter drop"),
+            "{text}"
+        );
+        assert!(
+            text.contains("ip6 daddr { 2001:db8::1 } counter drop"),
             "{text}"
         );
         assert!(!ruleset("e0", &[]).contains("daddr"));

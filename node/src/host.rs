@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 
+use dataplane_core::Interface;
 use pnet::datalink;
 
 /// Addresses of all interfaces but the loopback's.
@@ -28,6 +29,20 @@ fn parse_default_gateway(routes: &str) -> Option<Ipv4Addr> {
         let gateway = u32::from_str_radix(gateway, 16).ok()?;
         (destination == "00000000" && gateway != 0).then(|| Ipv4Addr::from(gateway.to_ne_bytes()))
     })
+}
+
+/// Where frames to a server go: to itself when it is on the connected network, else to the router of the default route.
+pub(crate) fn next_hop(address: IpAddr, interface: &Interface) -> Option<IpAddr> {
+    let IpAddr::V4(v4) = address else {
+        return Some(address);
+    };
+    let mask = u32::MAX
+        .checked_shl(32 - u32::from(interface.prefix_len))
+        .unwrap_or(0);
+    if (v4.to_bits() ^ interface.address.to_bits()) & mask == 0 {
+        return Some(address);
+    }
+    Some(default_gateway().map_or(address, IpAddr::V4))
 }
 
 #[cfg(test)]

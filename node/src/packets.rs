@@ -1,12 +1,12 @@
 //! The packet path as consensus sees it: applied changes go in, in log order, and a barrier tells when they are in force.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use dataplane::{Guard, Handle};
 use dataplane_core::{ForwardingTable, Interface};
 use futures_util::future::BoxFuture;
-use model::conf::{Config, ForwardingMethod, Protocol, Scheduler};
+use model::conf::{Config, ForwardingMethod, Scheduler};
 use model::connections::ConnectionChange;
 use model::state::State;
 use tracing::{info, warn};
@@ -52,7 +52,9 @@ impl Packets {
     }
 
     async fn install(&self, state: &State, index: u64) {
-        let table = ForwardingTable::compile(state, index, &self.interface, host::default_gateway);
+        let table = ForwardingTable::compile(state, index, |address| {
+            host::next_hop(address, &self.interface)
+        });
         self.keep_guard(&table.vips);
         info!(
             version = state.config_number().0,
@@ -67,7 +69,7 @@ impl Packets {
     }
 
     /// Keeps the kernel silent about the VIPs. Without nft the dataplane works; the log says what is missing.
-    fn keep_guard(&self, vips: &[Ipv4Addr]) {
+    fn keep_guard(&self, vips: &[IpAddr]) {
         // A simulated host has no kernel that could answer.
         if cfg!(atm_sim) {
             return;
@@ -137,9 +139,6 @@ pub(crate) fn limitations(config: &Config) -> Vec<String> {
         if service.scheduler != Scheduler::Wrr {
             lacks("only scheduler=wrr is there yet; new connections are refused and counted");
         }
-        if service.protocol == Protocol::Udp {
-            lacks("UDP is not forwarded yet; its packets are dropped and counted");
-        }
         if service.sticky {
             lacks("sticky is not there yet; clients are shared out afresh with every connection");
         }
@@ -148,16 +147,6 @@ pub(crate) fn limitations(config: &Config) -> Vec<String> {
         found.push(format!(
             "ATM {}: witness has no effect yet; it may become active",
             atm.host
-        ));
-    }
-    for address in config
-        .virtual_hosts
-        .iter()
-        .flat_map(|host| &host.addresses)
-        .filter(|address| address.is_ipv6())
-    {
-        found.push(format!(
-            "VIP {address}: IPv6 is not there yet; nobody answers for it"
         ));
     }
     found

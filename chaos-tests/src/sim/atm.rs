@@ -104,7 +104,6 @@ pub(crate) enum Control {
 
 #[derive(Debug)]
 pub(crate) struct Engine {
-    pub(crate) interface: Interface,
     pub(crate) forwarder: Forwarder,
     pub(crate) outlet: Outlet,
     /// With the index that it brings the table to.
@@ -210,8 +209,7 @@ impl Process {
                 reported: applied,
             },
             engine: Engine {
-                forwarder: Forwarder::new(interface.clone(), limits),
-                interface,
+                forwarder: Forwarder::new(interface, limits),
                 outlet: Outlet::new(Arc::clone(&keeper.cell)),
                 control: VecDeque::new(),
                 handed: 0,

@@ -1,104 +1,150 @@
-//! ICMP that we send in a VIP's name: echo replies and fragmentation-needed.
+//! ICMP that we send in a VIP's name: echo replies, fragmentation-needed and packet-too-big.
 
 use std::ops::{Deref, DerefMut};
 
 use crate::gate::Voice;
 use crate::wire::ethernet::{self, Ethernet};
-use crate::wire::ipv4::{self, Ipv4};
-use crate::wire::{checksum, icmp};
+use crate::wire::ip::Ip;
+use crate::wire::{checksum, icmp, ipv4, ipv6};
 use crate::{MacAddr, Sink};
 
-/// TTL of what we send ourselves (RFC 1700).
+/// TTL of what we send ourselves (RFC 1700; RFC 8200 leaves it to us).
 const TTL: u8 = 64;
 /// The longest ICMP error (RFC 1812 §4.3.2.3): every IPv4 host takes packets of 576 bytes.
 const ERROR_LEN_MAX: usize = 576;
-const HEAD_LEN: usize = ethernet::HEADER_LEN + ipv4::MIN_HEADER_LEN;
+/// Precedence of internetwork control (RFC 1812 §4.3.2.5); the same bits are CS6 (RFC 2474 §4.2.2.2).
+const ERROR_TOS: u8 = 0xc0;
+const HEAD_LEN_MAX: usize = ethernet::HEADER_LEN + ipv6::HEADER_LEN;
 
-/// Answers an echo request (RFC 792) with its own bytes. The checksum is changed, not made anew, so that a message
-/// damaged on its way here stays visibly damaged.
+/// Answers an echo request (RFC 792, RFC 4443 §4.2) with its own bytes. The checksum is changed, not made anew, so that a message
+/// damaged on its way here stays visibly damaged; exchanging the addresses does not change it.
 pub(crate) fn echo<B: DerefMut<Target = [u8]>, S: Sink>(
-    packet: &mut Ipv4<B>,
+    packet: &mut Ip<B>,
     ours: MacAddr,
     asker: MacAddr,
     identification: &mut u16,
     voice: &mut Voice<'_, S>,
 ) {
+    let reply = icmp::echo_reply(packet);
     if let Some(header) = packet
         .payload_mut()
         .first_chunk_mut::<{ icmp::HEADER_LEN }>()
     {
         let [kind, code, c0, c1, ..] = *header;
         let old = u16::from_be_bytes([kind, code]);
-        let new = u16::from_be_bytes([icmp::ECHO_REPLY, code]);
+        let new = u16::from_be_bytes([reply, code]);
         let sum = checksum::update(u16::from_be_bytes([c0, c1]), old, new);
-        header[0] = icmp::ECHO_REPLY;
+        header[0] = reply;
         header[2..4].copy_from_slice(&sum.to_be_bytes());
     }
-    let head = head(
+    let head = Head::back(
         packet,
         packet.payload().len(),
         packet.tos(),
-        ours,
-        asker,
+        (ours, asker),
         identification,
     );
-    voice.transmit(&head, packet.payload());
+    voice.transmit(head.bytes(), packet.payload());
 }
 
-/// Tells the sender of a packet that may not be fragmented what fits (RFC 1191 §4), in the name of the VIP it wrote to.
-pub(crate) fn fragmentation_needed<B: Deref<Target = [u8]>, S: Sink>(
-    packet: &Ipv4<B>,
-    next_hop_mtu: u16,
+/// Tells the sender of a packet that nobody may cut what fits (RFC 1191 §4, RFC 4443 §3.2), in the name of the VIP it wrote to.
+pub(crate) fn too_big<B: Deref<Target = [u8]>, S: Sink>(
+    packet: &Ip<B>,
+    mtu: u16,
     ours: MacAddr,
     sender: MacAddr,
     identification: &mut u16,
     voice: &mut Voice<'_, S>,
 ) {
-    let room = ERROR_LEN_MAX - ipv4::MIN_HEADER_LEN - icmp::HEADER_LEN;
+    let (len_max, ip_len) = match packet {
+        Ip::V4(_) => (ERROR_LEN_MAX, ipv4::MIN_HEADER_LEN),
+        Ip::V6(_) => (usize::from(ipv6::MTU_MIN), ipv6::HEADER_LEN),
+    };
+    let room = len_max - ip_len - icmp::HEADER_LEN;
     let quote = packet.bytes().get(..room).unwrap_or(packet.bytes());
-    let header = icmp::fragmentation_needed(next_hop_mtu, quote);
-    let mut frame_head = [0; HEAD_LEN + icmp::HEADER_LEN];
-    // Precedence of internetwork control (RFC 1812 §4.3.2.5).
-    let link_and_ip = head(
-        packet,
-        icmp::HEADER_LEN + quote.len(),
-        0xc0,
-        ours,
-        sender,
-        identification,
-    );
-    frame_head[..HEAD_LEN].copy_from_slice(&link_and_ip);
-    frame_head[HEAD_LEN..].copy_from_slice(&header);
-    voice.transmit(&frame_head, quote);
+    let len = icmp::HEADER_LEN + quote.len();
+    let mut head = Head::back(packet, len, ERROR_TOS, (ours, sender), identification);
+    let message = match packet {
+        Ip::V4(_) => icmp::fragmentation_needed(mtu, quote),
+        Ip::V6(v6) => icmp::packet_too_big(mtu, quote, header6(v6, len, ERROR_TOS).pseudo_header()),
+    };
+    head.push(&message);
+    voice.transmit(head.bytes(), quote);
 }
 
-/// Ethernet and IP headers back to who sent `packet`, from the VIP it was sent to.
-fn head<B: Deref<Target = [u8]>>(
-    packet: &Ipv4<B>,
+/// Ethernet and IP headers, and the ICMP header of an error.
+struct Head {
+    bytes: [u8; HEAD_LEN_MAX + icmp::HEADER_LEN],
+    len: usize,
+}
+
+impl Head {
+    /// Back to who sent `packet`, from the VIP it was sent to.
+    fn back<B: Deref<Target = [u8]>>(
+        packet: &Ip<B>,
+        payload_len: usize,
+        tos: u8,
+        (ours, to): (MacAddr, MacAddr),
+        identification: &mut u16,
+    ) -> Self {
+        let mut head = Self {
+            bytes: [0; HEAD_LEN_MAX + icmp::HEADER_LEN],
+            len: 0,
+        };
+        let link = |ethertype| {
+            Ethernet {
+                destination: to,
+                source: ours,
+                ethertype,
+            }
+            .bytes()
+        };
+        match packet {
+            Ip::V4(packet) => {
+                *identification = identification.wrapping_add(1);
+                let ip = ipv4::Header {
+                    tos,
+                    total_len: u16::try_from(ipv4::MIN_HEADER_LEN + payload_len)
+                        .unwrap_or(u16::MAX),
+                    identification: *identification,
+                    dont_fragment: false,
+                    ttl: TTL,
+                    protocol: ipv4::ICMP,
+                    source: packet.destination(),
+                    destination: packet.source(),
+                };
+                head.push(&link(ethernet::IPV4));
+                head.push(&ip.bytes());
+            }
+            Ip::V6(packet) => {
+                head.push(&link(ethernet::IPV6));
+                head.push(&header6(packet, payload_len, tos).bytes());
+            }
+        }
+        head
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+fn header6<B: Deref<Target = [u8]>>(
+    packet: &ipv6::Ipv6<B>,
     payload_len: usize,
-    tos: u8,
-    ours: MacAddr,
-    to: MacAddr,
-    identification: &mut u16,
-) -> [u8; HEAD_LEN] {
-    *identification = identification.wrapping_add(1);
-    let ip = ipv4::Header {
-        tos,
-        total_len: u16::try_from(ipv4::MIN_HEADER_LEN + payload_len).unwrap_or(u16::MAX),
-        identification: *identification,
-        dont_fragment: false,
-        ttl: TTL,
-        protocol: ipv4::ICMP,
+    traffic_class: u8,
+) -> ipv6::Header {
+    ipv6::Header {
+        traffic_class,
+        payload_len: u16::try_from(payload_len).unwrap_or(u16::MAX),
+        next_header: ipv6::ICMPV6,
+        hop_limit: TTL,
         source: packet.destination(),
         destination: packet.source(),
-    };
-    let link = Ethernet {
-        destination: to,
-        source: ours,
-        ethertype: ethernet::IPV4,
-    };
-    let mut head = [0; HEAD_LEN];
-    head[..ethernet::HEADER_LEN].copy_from_slice(&link.bytes());
-    head[ethernet::HEADER_LEN..].copy_from_slice(&ip.bytes());
-    head
+    }
 }

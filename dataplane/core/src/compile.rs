@@ -1,21 +1,16 @@
 //! From the replicated state to the forwarding table of one interface.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use model::state::State;
 
-use crate::{ForwardingTable, Interface, Real, VirtualService};
+use crate::{ForwardingTable, Real, VirtualService};
 
 impl ForwardingTable {
-    /// What the replicated state at `index` means for the packet path of this interface. IPv4 only: IPv6 VIPs and servers
-    /// are left out. `gateway` is asked only about servers beyond the connected network.
-    pub fn compile(
-        state: &State,
-        index: u64,
-        interface: &Interface,
-        gateway: impl Fn() -> Option<Ipv4Addr>,
-    ) -> Self {
+    /// What the replicated state at `index` means for the packet path of this interface. `next_hop` says where frames to a server
+    /// go: to itself, to a router, or (`None`) nowhere.
+    pub fn compile(state: &State, index: u64, next_hop: impl Fn(IpAddr) -> Option<IpAddr>) -> Self {
         let Some(current) = state.current() else {
             return Self::default();
         };
@@ -23,8 +18,7 @@ impl ForwardingTable {
         let mut vips = BTreeSet::new();
         let mut services = Vec::new();
         for (id, entry) in state.services() {
-            let IpAddr::V4(vip) = entry.vip else { continue };
-            vips.insert(vip);
+            vips.insert(entry.vip);
             let settings = current
                 .config
                 .services
@@ -32,7 +26,7 @@ impl ForwardingTable {
                 .find(|service| service.name == entry.name);
             services.push(VirtualService {
                 id: *id,
-                vip,
+                vip: entry.vip,
                 protocol: entry.protocol,
                 port: entry.port,
                 scheduler: settings
@@ -44,16 +38,11 @@ impl ForwardingTable {
                 share: state.share(*id),
             });
         }
-        let servers = state.servers().iter().filter_map(|(id, entry)| {
-            let IpAddr::V4(address) = entry.address else {
-                return None;
-            };
-            Some(Real {
-                id: *id,
-                address,
-                next_hop: next_hop(address, interface, &gateway),
-                method: entry.method,
-            })
+        let servers = state.servers().iter().map(|(id, entry)| Real {
+            id: *id,
+            address: entry.address,
+            next_hop: next_hop(entry.address),
+            method: entry.method,
         });
         Self {
             applied_index: index,
@@ -65,19 +54,4 @@ impl ForwardingTable {
             send_arp_delay: pool.send_arp_delay,
         }
     }
-}
-
-/// A server on the connected network is its own next hop; others go through the kernel's default route.
-fn next_hop(
-    address: Ipv4Addr,
-    interface: &Interface,
-    gateway: impl Fn() -> Option<Ipv4Addr>,
-) -> Ipv4Addr {
-    let mask = u32::MAX
-        .checked_shl(32 - u32::from(interface.prefix_len))
-        .unwrap_or(0);
-    if (u32::from(address) ^ u32::from(interface.address)) & mask == 0 {
-        return address;
-    }
-    gateway().unwrap_or(address)
 }

@@ -17,6 +17,10 @@ pub enum Event {
     GratuitousArp,
     /// An ARP request for a server's next hop was sent.
     ArpRequest,
+    /// An unsolicited neighbour advertisement was sent.
+    UnsolicitedAdvertisement,
+    /// A neighbour solicitation for a server's next hop was sent.
+    NeighbourSolicitation,
     /// A next hop stopped answering, and its Ethernet address was given up.
     NeighbourLost,
     /// Somebody else claimed a VIP while this ATM held the lease.
@@ -31,7 +35,7 @@ pub enum Event {
     ConnectionExpired,
     /// A connection came alive again while its end was being replicated, and was opened once more.
     ConnectionReopened,
-    /// A committed record found no room in this table (or is of a family it does not forward).
+    /// A committed record found no room in this table.
     RecordIgnored,
 }
 
@@ -40,6 +44,8 @@ impl Event {
     pub const ALL: [Self; Self::COUNT] = [
         Self::GratuitousArp,
         Self::ArpRequest,
+        Self::UnsolicitedAdvertisement,
+        Self::NeighbourSolicitation,
         Self::NeighbourLost,
         Self::ForeignClaim,
         Self::HeldReleased,
@@ -57,6 +63,8 @@ impl Event {
         match self {
             Self::GratuitousArp => "gratuitous-arp",
             Self::ArpRequest => "arp-request",
+            Self::UnsolicitedAdvertisement => "unsolicited-advertisement",
+            Self::NeighbourSolicitation => "neighbour-solicitation",
             Self::NeighbourLost => "neighbour-lost",
             Self::ForeignClaim => "foreign-claim",
             Self::HeldReleased => "held-released",

@@ -64,9 +64,14 @@ pub enum Gso {
     /// One packet.
     #[default]
     None,
-    /// TCP over IPv4: cut the payload into segments of at most this many bytes.
-    TcpV4 {
+    /// TCP: cut the payload into segments of at most this many bytes.
+    Tcp {
         /// Payload bytes per segment.
+        segment: u16,
+    },
+    /// UDP: cut the payload into datagrams of at most this many bytes, each with its own header.
+    Udp {
+        /// Payload bytes per datagram.
         segment: u16,
     },
     /// A kind this program cannot segment (virtio `gso_type`).

@@ -2,9 +2,9 @@
 //!
 //! Invariant: this file has the only calls of [`Sink::transmit`], [`Sink::open`] and [`Sink::close`]. What speaks for a
 //! VIP needs a [`Voice`], and a voice exists only inside one call whose `now` lies before the lease's deadline. The one
-//! thing a backup may send is an ARP request that speaks for its own address ([`ask`]).
+//! thing a backup may send is a question for its next hops in the name of its own address ([`ask`]).
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use model::Instant;
 use model::connections::ConnectionKey;
@@ -13,6 +13,7 @@ use model::lease::Lease;
 use model::planted::{self, Bug};
 
 use crate::wire::arp::{Arp, Operation};
+use crate::wire::nd;
 use crate::{DropReason, Interface, MacAddr, Sink};
 
 /// What changed when a lease was set.
@@ -98,19 +99,32 @@ impl<S: Sink> Voice<'_, S> {
     }
 }
 
-/// Asks who has `target`, in the name of our own address: allowed without a lease, since it claims no VIP.
+/// Asks who has `target`, in the name of our own address: allowed without a lease, since it claims no VIP. `known`: only asks
+/// whether that one still has it. `false`: we have no address of that family to ask with.
 pub(crate) fn ask<S: Sink>(
     interface: &Interface,
-    target: Ipv4Addr,
-    destination: MacAddr,
+    target: IpAddr,
+    known: Option<MacAddr>,
     out: &mut S,
-) {
-    let request = Arp {
-        operation: Operation::Request,
-        sender_mac: interface.mac,
-        sender: interface.address,
-        target_mac: MacAddr::ZERO,
-        target,
-    };
-    out.transmit(&request.frame(destination), &[]);
+) -> bool {
+    match target {
+        IpAddr::V4(target) => {
+            let request = Arp {
+                operation: Operation::Request,
+                sender_mac: interface.mac,
+                sender: interface.address,
+                target_mac: MacAddr::ZERO,
+                target,
+            };
+            out.transmit(&request.frame(known.unwrap_or(MacAddr::BROADCAST)), &[]);
+        }
+        IpAddr::V6(target) => {
+            let Some(source) = interface.link_local.or(interface.address6) else {
+                return false;
+            };
+            let question = nd::solicitation(interface.mac, source, target, known);
+            out.transmit(&question, &[]);
+        }
+    }
+    true
 }

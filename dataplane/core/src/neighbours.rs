@@ -1,9 +1,9 @@
-//! Ethernet addresses of the next hops, found by our own ARP (RFC 826) and kept fresh, on backups too: a takeover
+//! Ethernet addresses of the next hops, found by our own ARP (RFC 826) or neighbour discovery (RFC 4861) and kept fresh, on backups too: a takeover
 //! finds them all known.
 //!
 //! Only the next hops of the forwarding table have an entry, so the table bounds this one.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use model::Instant;
@@ -31,14 +31,14 @@ const BATCH_PAUSE: Duration = Duration::from_millis(10);
 #[derive(Debug, Default)]
 pub(crate) struct Neighbours {
     all: Vec<Neighbour>,
-    by_address: FxHashMap<Ipv4Addr, usize>,
+    by_address: FxHashMap<IpAddr, usize>,
     /// The earliest `due`, or the end of the pause after a batch.
     next: Option<Instant>,
 }
 
 #[derive(Clone, Debug)]
 struct Neighbour {
-    address: Ipv4Addr,
+    address: IpAddr,
     mac: Option<MacAddr>,
     /// Requests since the last answer.
     unanswered: u8,
@@ -48,7 +48,7 @@ struct Neighbour {
 
 impl Neighbours {
     /// Takes the next hops of a new table: known ones stay as they are, new ones are due at once.
-    pub(crate) fn install(&mut self, next_hops: impl Iterator<Item = Ipv4Addr>, now: Instant) {
+    pub(crate) fn install(&mut self, next_hops: impl Iterator<Item = IpAddr>, now: Instant) {
         let old = std::mem::take(self);
         for address in next_hops {
             self.by_address.entry(address).or_insert_with(|| {
@@ -71,7 +71,7 @@ impl Neighbours {
     }
 
     /// Where a next hop of the installed table has its entry.
-    pub(crate) fn position(&self, address: Ipv4Addr) -> Option<usize> {
+    pub(crate) fn position(&self, address: IpAddr) -> Option<usize> {
         self.by_address.get(&address).copied()
     }
 
@@ -88,8 +88,8 @@ impl Neighbours {
         }
     }
 
-    /// Somebody says in an ARP packet of any kind that `address` is at `mac`.
-    pub(crate) fn learn(&mut self, address: Ipv4Addr, mac: MacAddr, now: Instant) {
+    /// Somebody says in an ARP packet or a neighbour discovery message of any kind that `address` is at `mac`.
+    pub(crate) fn learn(&mut self, address: IpAddr, mac: MacAddr, now: Instant) {
         let Some(neighbour) = self
             .by_address
             .get(&address)
@@ -127,13 +127,12 @@ impl Neighbours {
             if neighbour.unanswered >= TRIES_MAX && neighbour.mac.take().is_some() {
                 counters.note(Event::NeighbourLost);
             }
-            gate::ask(
-                interface,
-                neighbour.address,
-                neighbour.mac.unwrap_or(MacAddr::BROADCAST),
-                out,
-            );
-            counters.note(Event::ArpRequest);
+            if gate::ask(interface, neighbour.address, neighbour.mac, out) {
+                counters.note(match neighbour.address {
+                    IpAddr::V4(_) => Event::ArpRequest,
+                    IpAddr::V6(_) => Event::NeighbourSolicitation,
+                });
+            }
             neighbour.unanswered = neighbour.unanswered.saturating_add(1);
             neighbour.asked = now;
             neighbour.due = now + RETRY;

@@ -1,6 +1,6 @@
 //! The forwarding table, compiled for look-ups.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use model::Instant;
@@ -16,11 +16,11 @@ use crate::{DropReason, ForwardingTable, Real};
 #[derive(Debug, Default)]
 pub(crate) struct Routes {
     pub(crate) applied_index: u64,
-    pub(crate) vips: Vec<Ipv4Addr>,
+    pub(crate) vips: Vec<IpAddr>,
     pub(crate) arp_interval: Duration,
-    vip_set: FxHashSet<Ipv4Addr>,
+    vip_set: FxHashSet<IpAddr>,
     services: Vec<Service>,
-    tcp: FxHashMap<(Ipv4Addr, u16), usize>,
+    by_port: FxHashMap<(IpAddr, Protocol, u16), usize>,
     servers: FxHashMap<ServerId, Server>,
 }
 
@@ -35,7 +35,7 @@ pub(crate) struct Service {
 /// A server and the way to it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Server {
-    pub(crate) address: Ipv4Addr,
+    pub(crate) address: IpAddr,
     pub(crate) method: ForwardingMethod,
     /// Its next hop's place among the neighbours; `None` cannot be reached.
     pub(crate) neighbour: Option<usize>,
@@ -49,7 +49,10 @@ impl Routes {
         neighbours: &mut Neighbours,
         now: Instant,
     ) -> Self {
-        neighbours.install(table.servers.iter().map(|server| server.next_hop), now);
+        neighbours.install(
+            table.servers.iter().filter_map(|server| server.next_hop),
+            now,
+        );
         let before: FxHashMap<VirtualServiceId, &Service> = previous
             .services
             .iter()
@@ -68,15 +71,12 @@ impl Routes {
                 ),
             })
             .collect();
-        let mut tcp = FxHashMap::default();
-        for (at, service) in table
-            .services
-            .iter()
-            .enumerate()
-            .filter(|(_, service)| service.protocol == Protocol::Tcp)
-        {
+        let mut by_port = FxHashMap::default();
+        for (at, service) in table.services.iter().enumerate() {
             // One address is one service: the replicated state never gives it two numbers.
-            tcp.entry((service.vip, service.port)).or_insert(at);
+            by_port
+                .entry((service.vip, service.protocol, service.port))
+                .or_insert(at);
         }
         Self {
             applied_index: table.applied_index,
@@ -84,7 +84,7 @@ impl Routes {
             vip_set: table.vips.iter().copied().collect(),
             vips: table.vips,
             services,
-            tcp,
+            by_port,
             servers: table
                 .servers
                 .into_iter()
@@ -100,7 +100,7 @@ impl Routes {
                         Server {
                             address,
                             method,
-                            neighbour: neighbours.position(next_hop),
+                            neighbour: next_hop.and_then(|next_hop| neighbours.position(next_hop)),
                         },
                     )
                 })
@@ -108,14 +108,19 @@ impl Routes {
         }
     }
 
-    pub(crate) fn is_vip(&self, address: Ipv4Addr) -> bool {
+    pub(crate) fn is_vip(&self, address: IpAddr) -> bool {
         self.vip_set.contains(&address)
     }
 
-    /// Where the TCP service at this address and port is.
-    pub(crate) fn tcp(&self, vip: Ipv4Addr, port: u16) -> Result<usize, DropReason> {
-        self.tcp
-            .get(&(vip, port))
+    /// Where the service at this address and port is.
+    pub(crate) fn at(
+        &self,
+        vip: IpAddr,
+        protocol: Protocol,
+        port: u16,
+    ) -> Result<usize, DropReason> {
+        self.by_port
+            .get(&(vip, protocol, port))
             .copied()
             .ok_or(DropReason::NoService)
     }

@@ -1,8 +1,8 @@
-//! Speaks for the VIPs in ARP: answers who asks, announces a takeover, repeats the announcement, defends it.
+//! Speaks for the VIPs in ARP and in neighbour discovery: answers who asks, announces a takeover, repeats the announcement, defends it.
 //!
 //! Everything it sends goes through a [`Voice`], so it is silent without the lease.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use model::Instant;
@@ -10,6 +10,7 @@ use model::Instant;
 use crate::counters::{Counters, Event};
 use crate::gate::Voice;
 use crate::wire::arp::{Arp, Operation};
+use crate::wire::nd;
 use crate::{MacAddr, Sink};
 
 /// When the announcements of a takeover are sent, counted from its start: at once; again while the switch still
@@ -79,12 +80,12 @@ impl Speaker {
         self.due = self.due.map(|due| due.max(until));
     }
 
-    /// Announces the VIPs if that is due: the request form, which RFC 5227 §2.3 prescribes, and the reply form, which
-    /// some stacks are alone to believe.
+    /// Announces the VIPs if that is due. IPv4: the request form, which RFC 5227 §2.3 prescribes, and the reply form, which
+    /// some stacks are alone to believe. IPv6: an unsolicited advertisement that overrides (RFC 4861 §7.2.6).
     pub(crate) fn announce<S: Sink>(
         &mut self,
         mac: MacAddr,
-        vips: &[Ipv4Addr],
+        vips: &[IpAddr],
         interval: Duration,
         now: Instant,
         voice: &mut Voice<'_, S>,
@@ -94,19 +95,27 @@ impl Speaker {
             return;
         }
         for &vip in vips.iter().skip(self.done).take(BATCH) {
-            for (operation, target_mac) in [
-                (Operation::Request, MacAddr::ZERO),
-                (Operation::Reply, MacAddr::BROADCAST),
-            ] {
-                let claim = Arp {
-                    operation,
-                    sender_mac: mac,
-                    sender: vip,
-                    target_mac,
-                    target: vip,
-                };
-                voice.transmit(&claim.frame(MacAddr::BROADCAST), &[]);
-                counters.note(Event::GratuitousArp);
+            match vip {
+                IpAddr::V4(vip) => {
+                    for (operation, target_mac) in [
+                        (Operation::Request, MacAddr::ZERO),
+                        (Operation::Reply, MacAddr::BROADCAST),
+                    ] {
+                        let claim = Arp {
+                            operation,
+                            sender_mac: mac,
+                            sender: vip,
+                            target_mac,
+                            target: vip,
+                        };
+                        voice.transmit(&claim.frame(MacAddr::BROADCAST), &[]);
+                        counters.note(Event::GratuitousArp);
+                    }
+                }
+                IpAddr::V6(vip) => {
+                    voice.transmit(&nd::advertisement(mac, vip, None), &[]);
+                    counters.note(Event::UnsolicitedAdvertisement);
+                }
             }
         }
         self.done += BATCH;
@@ -132,4 +141,15 @@ pub(crate) fn answer<S: Sink>(mac: MacAddr, request: &Arp, voice: &mut Voice<'_,
         target: request.sender,
     };
     voice.transmit(&reply.frame(request.sender_mac), &[]);
+}
+
+/// Answers a solicitation for a VIP (RFC 4861 §7.2.4), to the asker alone; who looks whether the address is free has no address
+/// yet, and is told with everybody (RFC 4862 §5.4.3 makes it give the address up).
+pub(crate) fn advertise<S: Sink>(
+    mac: MacAddr,
+    vip: Ipv6Addr,
+    asker: Option<(MacAddr, Ipv6Addr)>,
+    voice: &mut Voice<'_, S>,
+) {
+    voice.transmit(&nd::advertisement(mac, vip, asker), &[]);
 }

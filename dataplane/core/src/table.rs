@@ -1,6 +1,6 @@
 //! What the replicated state says, compiled for the packet path. Swapped whole between two batches.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use model::conf::{ForwardingMethod, Protocol, Replication, Scheduler};
@@ -13,7 +13,7 @@ use crate::MacAddr;
 pub struct Interface {
     /// Our Ethernet address.
     pub mac: MacAddr,
-    /// Our own address: source of ARP requests and of the outer tunnel header.
+    /// Our own IPv4 address: source of ARP requests and of the outer tunnel header.
     pub address: Ipv4Addr,
     /// Length of the connected network's prefix, 0..=32.
     pub prefix_len: u8,
@@ -41,7 +41,7 @@ pub struct ForwardingTable {
     pub applied_index: u64,
     /// Addresses this ATM speaks for when it holds the lease; also those no longer configured while connections live on
     /// them. Frames to any other address are the host's.
-    pub vips: Vec<Ipv4Addr>,
+    pub vips: Vec<IpAddr>,
     /// Virtual services; also those no longer configured while connections live on them (they have no `share`).
     pub services: Vec<VirtualService>,
     /// Servers; also those no longer configured while connections live on them.
@@ -50,7 +50,7 @@ pub struct ForwardingTable {
     pub connections_max: usize,
     /// Idle time after which an established connection is closed (`ConnectionTimeout`).
     pub connection_timeout: Duration,
-    /// Interval of the gratuitous ARP after the burst at a takeover (`SendArpDelay`).
+    /// Interval of the announcements (gratuitous ARP, unsolicited neighbour advertisements) after the burst at a takeover (`SendArpDelay`).
     pub send_arp_delay: Duration,
 }
 
@@ -60,7 +60,7 @@ pub struct VirtualService {
     /// Its number in the replicated records.
     pub id: VirtualServiceId,
     /// The VIP.
-    pub vip: Ipv4Addr,
+    pub vip: IpAddr,
     /// Transport protocol.
     pub protocol: Protocol,
     /// Port.
@@ -79,9 +79,9 @@ pub struct Real {
     /// Its number in the replicated records.
     pub id: ServerId,
     /// Its address.
-    pub address: Ipv4Addr,
-    /// Where frames to it go on our interface: itself when it is on the connected network, else the router towards it.
-    pub next_hop: Ipv4Addr,
+    pub address: IpAddr,
+    /// Where frames to it go on our interface: itself when it is on the connected network, else the router towards it; `None`: nowhere.
+    pub next_hop: Option<IpAddr>,
     /// How packets reach it.
     pub method: ForwardingMethod,
 }

@@ -2,7 +2,7 @@
 //!
 //! Panics are fine here: nothing of it ships.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use model::connections::ConnectionKey;
 use model::ids::ServerId;
@@ -109,6 +109,14 @@ impl Packet {
         packet
     }
 
+    /// A UDP datagram with the right checksum.
+    pub fn udp(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), data: &[u8]) -> Self {
+        let mut packet = Self::new(from.0, to.0, 17, udp(from.1, to.1, data));
+        let checksum = !fold(u32::from(packet.pseudo_sum()) + u32::from(sum(&packet.payload)));
+        packet.payload[6..8].copy_from_slice(&checksum.to_be_bytes());
+        packet
+    }
+
     /// An ICMP message with the right checksum; `rest` are the four bytes after it.
     pub fn icmp(
         source: Ipv4Addr,
@@ -199,6 +207,147 @@ impl Packet {
         );
         sum(&pseudo)
     }
+}
+
+/// An IPv6 packet in the making.
+#[derive(Clone, Debug)]
+pub struct Packet6 {
+    /// Traffic class.
+    pub class: u8,
+    /// Hop limit.
+    pub hops: u8,
+    /// Number of the first header of `payload`.
+    pub next: u8,
+    /// Source address.
+    pub source: Ipv6Addr,
+    /// Destination address.
+    pub destination: Ipv6Addr,
+    /// Extension headers: whole, the last one naming the transport protocol; `next` is then the first one's number.
+    pub extensions: Vec<u8>,
+    /// What follows them.
+    pub payload: Vec<u8>,
+}
+
+impl Packet6 {
+    /// A packet with a payload as it is, hop limit 61.
+    pub fn new(source: Ipv6Addr, destination: Ipv6Addr, next: u8, payload: Vec<u8>) -> Self {
+        Self {
+            class: 0,
+            hops: 61,
+            next,
+            source,
+            destination,
+            extensions: Vec::new(),
+            payload,
+        }
+    }
+
+    /// A TCP packet with the right checksum.
+    pub fn tcp(from: (Ipv6Addr, u16), to: (Ipv6Addr, u16), flags: u8, data: &[u8]) -> Self {
+        let any = Ipv4Addr::UNSPECIFIED;
+        let segment = Packet::tcp((any, from.1), (any, to.1), flags, data).payload;
+        Self::new(from.0, to.0, 6, segment).sealed(16)
+    }
+
+    /// A UDP datagram with the right checksum.
+    pub fn udp(from: (Ipv6Addr, u16), to: (Ipv6Addr, u16), data: &[u8]) -> Self {
+        Self::new(from.0, to.0, 17, udp(from.1, to.1, data)).sealed(6)
+    }
+
+    /// An ICMPv6 message with the right checksum; `rest` are the four bytes after it.
+    pub fn icmp(
+        source: Ipv6Addr,
+        destination: Ipv6Addr,
+        kind: u8,
+        code: u8,
+        rest: [u8; 4],
+        data: &[u8],
+    ) -> Self {
+        let message = [&[kind, code, 0, 0], &rest[..], data].concat();
+        Self::new(source, destination, 58, message).sealed(2)
+    }
+
+    /// Changes fields.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
+    /// Puts the right checksum at this place of the payload.
+    #[must_use]
+    pub fn sealed(mut self, at: usize) -> Self {
+        self.payload[at..at + 2].fill(0);
+        let checksum = !fold(u32::from(self.pseudo_sum()) + u32::from(sum(&self.payload)));
+        self.payload[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
+        self
+    }
+
+    /// Leaves the transport checksum at this place to the device, as a local stack does, and returns how it says so.
+    pub fn set_partial_checksum(&mut self, at: u16) -> Offload {
+        let pseudo = self.pseudo_sum();
+        let field = usize::from(at);
+        self.payload[field..field + 2].copy_from_slice(&pseudo.to_be_bytes());
+        let start = u16::try_from(54 + self.extensions.len()).unwrap_or(u16::MAX);
+        Offload {
+            checksum: Checksum::Partial { start, offset: at },
+            ..Offload::default()
+        }
+    }
+
+    /// The packet's bytes.
+    pub fn bytes(&self) -> Vec<u8> {
+        let len = self.extensions.len() + self.payload.len();
+        let mut bytes = vec![0x60 | self.class >> 4, self.class << 4, 0, 0];
+        bytes.extend(u16::try_from(len).unwrap_or(u16::MAX).to_be_bytes());
+        bytes.extend([self.next, self.hops]);
+        bytes.extend(self.source.octets());
+        bytes.extend(self.destination.octets());
+        bytes.extend(&self.extensions);
+        bytes.extend(&self.payload);
+        bytes
+    }
+
+    /// The packet as an Ethernet frame.
+    pub fn frame(&self, source: MacAddr, destination: MacAddr) -> Vec<u8> {
+        ethernet(source, destination, 0x86dd, &self.bytes())
+    }
+
+    fn pseudo_sum(&self) -> u16 {
+        let mut pseudo = [self.source.octets(), self.destination.octets()].concat();
+        let len = u32::try_from(self.payload.len()).unwrap_or(u32::MAX);
+        pseudo.extend(len.to_be_bytes());
+        // With extension headers the protocol is the last one's next header; tests with any use one of eight bytes.
+        let protocol = self.extensions.first().copied().unwrap_or(self.next);
+        pseudo.extend([0, 0, 0, protocol]);
+        sum(&pseudo)
+    }
+}
+
+/// A UDP datagram without checksum.
+fn udp(from: u16, to: u16, data: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(8 + data.len()).unwrap_or(u16::MAX);
+    let header = [from, to, len, 0].map(u16::to_be_bytes).concat();
+    [&header[..], data].concat()
+}
+
+/// A neighbour solicitation (kind 135) or advertisement (136) with its link-layer option (RFC 4861 §4.3, §4.4).
+pub fn neighbour(
+    link: (MacAddr, MacAddr),
+    kind: u8,
+    flags: u8,
+    addresses: (Ipv6Addr, Ipv6Addr),
+    target: Ipv6Addr,
+    option: Option<MacAddr>,
+) -> Vec<u8> {
+    let mut data = target.octets().to_vec();
+    if let Some(mac) = option {
+        data.extend([kind - 134, 1]);
+        data.extend(mac.0);
+    }
+    Packet6::icmp(addresses.0, addresses.1, kind, 0, [flags, 0, 0, 0], &data)
+        .with(|packet| packet.hops = 255)
+        .frame(link.0, link.1)
 }
 
 /// An Ethernet frame.

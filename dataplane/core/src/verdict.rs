@@ -8,9 +8,9 @@ pub enum Verdict {
     Transmit,
     /// Kept until its connection's record is committed.
     Held,
-    /// Answered in place: an ARP request for a VIP, or an echo request to it.
+    /// Answered in place: an ARP request or a neighbour solicitation for a VIP, or an echo request to it.
     Answered,
-    /// Too big for the tunnel: the sender was told with fragmentation-needed (RFC 1191).
+    /// Too big for the way to the server: the sender was told with fragmentation-needed (RFC 1191) or packet-too-big (RFC 4443).
     FragmentationNeeded,
     /// Not ours; the host's own stack keeps it.
     Host,
@@ -51,6 +51,8 @@ pub enum DropReason {
     RecordRefused,
     /// The server's Ethernet address is not known (yet); it was asked for.
     NoNeighbour,
+    /// The tunnel to the server is over IPv6, and this ATM has no IPv6 address to be its source.
+    NoOwnAddress,
     /// The connection's server is not in the forwarding table.
     UnknownServer,
     /// A forwarding method that this program does not have.
@@ -73,6 +75,8 @@ pub enum DropReason {
     PathTooNarrow,
     /// Unicast IP in a broadcast or multicast frame (RFC 1812 §5.3.4).
     LinkBroadcast,
+    /// Wants to be sent on from here by a routing header (RFC 5095).
+    SourceRoute,
     /// A source address that no host can have (RFC 1812 §5.3.7), or a VIP as source.
     Martian,
     /// Another Ethernet address claims a VIP while this ATM holds the lease.
@@ -94,6 +98,8 @@ pub enum Malformed {
     Checksum,
     /// ARP fields.
     Arp,
+    /// A neighbour solicitation or advertisement that RFC 4861 forbids to believe.
+    NeighbourDiscovery,
     /// The offload description points outside the frame.
     Offload,
 }
@@ -160,6 +166,7 @@ verdicts! {
     TotalLength "malformed-total-length"
     Checksum "malformed-checksum"
     Arp "malformed-arp"
+    NeighbourDiscovery "malformed-neighbour-discovery"
     Offload "malformed-offload";
     NotActive "not-active"
     LeaseExpired "lease-expired"
@@ -175,6 +182,7 @@ verdicts! {
     HoldExpired "hold-expired"
     RecordRefused "record-refused"
     NoNeighbour "no-neighbour"
+    NoOwnAddress "no-own-address"
     UnknownServer "unknown-server"
     UnsupportedMethod "unsupported-method"
     UnsupportedScheduler "unsupported-scheduler"
@@ -186,6 +194,7 @@ verdicts! {
     FirstPacketTooBig "first-packet-too-big"
     PathTooNarrow "path-too-narrow"
     LinkBroadcast "link-broadcast"
+    SourceRoute "source-route"
     Martian "martian"
     ForeignClaim "foreign-claim"
 }

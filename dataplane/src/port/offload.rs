@@ -1,5 +1,7 @@
 //! What the sending stack left undone in a frame: read from a virtio-net header, or inferred where there is none.
 
+use std::ops::Range;
+
 use dataplane_core::{Checksum, Gso, Offload};
 
 use super::outbox::VNET_HDR_LEN;
@@ -8,12 +10,16 @@ use super::outbox::VNET_HDR_LEN;
 const NEEDS_CSUM: u8 = 1;
 /// `VIRTIO_NET_HDR_GSO_TCPV4`
 const GSO_TCPV4: u8 = 1;
+/// `VIRTIO_NET_HDR_GSO_TCPV6`
+const GSO_TCPV6: u8 = 4;
 /// `VIRTIO_NET_HDR_GSO_ECN`: a flag beside the type. The segments carry the frame's own ECN bits, so it asks nothing more.
 const GSO_ECN: u8 = 0x80;
 
 const ETHERNET_LEN: usize = 14;
 const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
+const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
 const IPV4_LEN_MIN: usize = 20;
+const IPV6_LEN: usize = 40;
 const TCP_LEN_MIN: usize = 20;
 const PROTOCOL_TCP: u8 = 6;
 const PROTOCOL_UDP: u8 = 17;
@@ -35,7 +41,8 @@ pub(super) fn from_vnet_header(header: &[u8; VNET_HDR_LEN]) -> Offload {
     };
     let gso = match header[1] & !GSO_ECN {
         0 => Gso::None,
-        GSO_TCPV4 => Gso::TcpV4 { segment: word(4) },
+        GSO_TCPV4 | GSO_TCPV6 => Gso::Tcp { segment: word(4) },
+        GSO_UDP_L4 => Gso::Udp { segment: word(4) },
         other => Gso::Other(other),
     };
     Offload { checksum, gso }
@@ -68,8 +75,9 @@ pub(super) fn infer(frame: &[u8], mtu: u16) -> Offload {
         Gso::None
     } else if transport.protocol == PROTOCOL_TCP {
         let headers = usize::from(transport.start) - ETHERNET_LEN + transport.header_len;
-        let room = usize::from(mtu).saturating_sub(IPV4_LEN_MIN + headers);
-        Gso::TcpV4 {
+        // Room for the outer header of either version.
+        let room = usize::from(mtu).saturating_sub(IPV6_LEN + headers);
+        Gso::Tcp {
             segment: u16::try_from(room).unwrap_or(u16::MAX).max(1),
         }
     } else {
@@ -81,7 +89,7 @@ pub(super) fn infer(frame: &[u8], mtu: u16) -> Offload {
 /// `VIRTIO_NET_HDR_GSO_UDP_L4`
 const GSO_UDP_L4: u8 = 5;
 
-/// Where an IPv4 frame's TCP or UDP header is. Only a hint for [`infer`]: the core checks every length itself.
+/// Where a frame's TCP or UDP header is. Only a hint for [`infer`]: the core checks every length itself.
 struct Transport {
     protocol: u8,
     start: u16,
@@ -89,27 +97,20 @@ struct Transport {
     checksum_offset: u16,
     /// Bytes of the transport header and payload.
     length: u16,
+    /// The folded sum of source and destination address.
+    addresses: u32,
 }
 
 impl Transport {
     fn find(frame: &[u8]) -> Option<Self> {
         let ip = frame.get(ETHERNET_LEN..)?;
-        if frame[12..14] != ETHERTYPE_IPV4 || ip.len() < IPV4_LEN_MIN || ip[0] >> 4 != 4 {
-            return None;
-        }
-        let ip_header_len = usize::from(ip[0] & 0x0f) * 4;
-        let total_len = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
-        // A fragment has no transport header of its own, and its checksum covers other fragments as well.
-        let fragment = u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff != 0;
-        if ip_header_len < IPV4_LEN_MIN
-            || total_len < ip_header_len
-            || total_len > ip.len()
-            || fragment
-        {
-            return None;
-        }
-        let transport = ip.get(ip_header_len..total_len)?;
-        let (header_len, checksum_offset) = match ip[9] {
+        let (protocol, header_len, total_len, addresses) = match frame.get(12..14)?.try_into() {
+            Ok(ETHERTYPE_IPV4) => ipv4(ip)?,
+            Ok(ETHERTYPE_IPV6) => ipv6(ip)?,
+            Ok(_) | Err(_) => return None,
+        };
+        let transport = ip.get(header_len..total_len)?;
+        let (transport_header_len, checksum_offset) = match protocol {
             PROTOCOL_TCP if transport.len() >= TCP_LEN_MIN => {
                 (usize::from(transport[12] >> 4) * 4, TCP_CHECKSUM_AT)
             }
@@ -117,28 +118,56 @@ impl Transport {
             _ => return None,
         };
         Some(Self {
-            protocol: ip[9],
-            start: u16::try_from(ETHERNET_LEN + ip_header_len).ok()?,
-            header_len,
+            protocol,
+            start: u16::try_from(ETHERNET_LEN + header_len).ok()?,
+            header_len: transport_header_len,
             checksum_offset: u16::try_from(checksum_offset).ok()?,
             length: u16::try_from(transport.len()).ok()?,
+            addresses: fold(ip.get(addresses)?),
         })
     }
 
     fn checksum_is_partial(&self, frame: &[u8]) -> bool {
         let at = usize::from(self.start) + usize::from(self.checksum_offset);
         let have = u16::from_be_bytes([frame[at], frame[at + 1]]);
-        // RFC 9293 §3.1: source, destination, zero and protocol, length; folded twice (RFC 1071 §2).
-        let addresses = frame[ETHERNET_LEN + 12..ETHERNET_LEN + 20].chunks_exact(2);
-        let sum = addresses
-            .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
-            .sum::<u32>()
-            + u32::from(self.protocol)
-            + u32::from(self.length);
+        // RFC 9293 §3.1, RFC 8200 §8.1: source, destination, protocol, length; folded twice (RFC 1071 §2).
+        let sum = self.addresses + u32::from(self.protocol) + u32::from(self.length);
         let sum = (sum & 0xffff) + (sum >> 16);
         let sum = (sum & 0xffff) + (sum >> 16);
         u32::from(have) == sum
     }
+}
+
+/// Protocol, header length, length of the whole packet, and where its addresses are.
+type Network = (u8, usize, usize, Range<usize>);
+
+fn ipv4(ip: &[u8]) -> Option<Network> {
+    if ip.len() < IPV4_LEN_MIN || ip[0] >> 4 != 4 {
+        return None;
+    }
+    let header_len = usize::from(ip[0] & 0x0f) * 4;
+    let total_len = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
+    // A fragment has no transport header of its own, and its checksum covers other fragments as well.
+    let fragment = u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff != 0;
+    let fits = (IPV4_LEN_MIN..=total_len).contains(&header_len) && total_len <= ip.len();
+    (fits && !fragment).then_some((ip[9], header_len, total_len, 12..20))
+}
+
+/// A local stack's TCP and UDP come without extension headers.
+fn ipv6(ip: &[u8]) -> Option<Network> {
+    if ip.len() < IPV6_LEN || ip[0] >> 4 != 6 {
+        return None;
+    }
+    let total_len = IPV6_LEN + usize::from(u16::from_be_bytes([ip[4], ip[5]]));
+    (total_len <= ip.len()).then_some((ip[6], IPV6_LEN, total_len, 8..40))
+}
+
+fn fold(bytes: &[u8]) -> u32 {
+    let words = bytes.chunks_exact(2);
+    let sum = words
+        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
+        .sum::<u32>();
+    (sum & 0xffff) + (sum >> 16)
 }
 
 #[cfg(test)]
@@ -185,13 +214,36 @@ mod tests {
     }
 
     #[test]
+    fn ipv6_has_its_own_pseudo_header() {
+        let mut frame = vec![0; 12];
+        frame.extend(ETHERTYPE_IPV6);
+        frame.extend([0x60, 0, 0, 0, 0, 9, PROTOCOL_UDP, 64]);
+        frame.extend([0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+        frame.extend([
+            0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff,
+        ]);
+        let pseudo: u32 = 2 * (0x2001 + 0x0db8) + 1 + 0xffff + u32::from(PROTOCOL_UDP) + 9;
+        let [high, low] = u16::try_from((pseudo & 0xffff) + (pseudo >> 16))
+            .unwrap()
+            .to_be_bytes();
+        frame.extend([0, 1, 0, 53, 0, 9, high, low, 7]);
+        let partial = Checksum::Partial {
+            start: 54,
+            offset: 6,
+        };
+        assert_eq!(infer(&frame, 1500).checksum, partial);
+        frame[60] ^= 1;
+        assert_eq!(infer(&frame, 1500).checksum, Checksum::Complete);
+    }
+
+    #[test]
     fn a_frame_longer_than_the_mtu_is_cut_to_fit_the_tunnel() {
         assert_eq!(infer(&tcp(1460, true), 1500).gso, Gso::None);
         assert_eq!(
             infer(&tcp(20_000, true), 1500).gso,
-            Gso::TcpV4 { segment: 1440 }
+            Gso::Tcp { segment: 1420 }
         );
-        assert_eq!(infer(&tcp(20_000, true), 30).gso, Gso::TcpV4 { segment: 1 });
+        assert_eq!(infer(&tcp(20_000, true), 30).gso, Gso::Tcp { segment: 1 });
     }
 
     #[test]
@@ -226,11 +278,15 @@ mod tests {
             from_vnet_header(&header),
             Offload {
                 checksum: partial,
-                gso: Gso::TcpV4 { segment: 1448 }
+                gso: Gso::Tcp { segment: 1448 }
             }
         );
         header[1] = 4;
-        assert_eq!(from_vnet_header(&header).gso, Gso::Other(4));
+        assert_eq!(from_vnet_header(&header).gso, Gso::Tcp { segment: 1448 });
+        header[1] = 5;
+        assert_eq!(from_vnet_header(&header).gso, Gso::Udp { segment: 1448 });
+        header[1] = 3;
+        assert_eq!(from_vnet_header(&header).gso, Gso::Other(3));
         // NEEDS_CSUM is bit 0; DATA_VALID (bit 1) means the device checked it.
         header[0] = 2;
         assert_eq!(from_vnet_header(&header).checksum, Checksum::Complete);

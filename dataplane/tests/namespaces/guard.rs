@@ -26,7 +26,7 @@ fn the_guard_drops_for_the_kernel_and_survives_its_owner() {
     let reaches = |limit: u64| lab.on("client", move || connect(Duration::from_millis(limit)));
     assert!(reaches(3000), "without the guard the kernel answers");
 
-    let guard = lab.on("atm", || Guard::install("e0", &[VIP]).unwrap());
+    let guard = lab.on("atm", || Guard::install("e0", &[VIP.into()]).unwrap());
     assert!(!reaches(700), "the kernel answered for the VIP");
     let neighbours = run(
         "ip",
@@ -41,7 +41,7 @@ fn the_guard_drops_for_the_kernel_and_survives_its_owner() {
     // The same addresses again, then none, then the first ones; the last value is dropped, not removed.
     lab.on("atm", {
         let guard = guard.clone();
-        move || guard.update(&[VIP]).unwrap()
+        move || guard.update(&[VIP.into()]).unwrap()
     });
     assert!(!reaches(300));
     lab.on("atm", {
@@ -49,17 +49,20 @@ fn the_guard_drops_for_the_kernel_and_survives_its_owner() {
         move || guard.update(&[]).unwrap()
     });
     assert!(reaches(3000), "an empty guard guards nothing");
-    lab.on("atm", move || guard.update(&[VIP]).unwrap());
+    lab.on("atm", move || guard.update(&[VIP.into()]).unwrap());
     assert!(!reaches(300), "the guard was gone with its owner");
 
     // The next process takes it over and takes it away, and may do so twice.
     lab.on("atm", || {
-        Guard::install("e0", &[VIP]).unwrap().remove().unwrap()
+        Guard::install("e0", &[VIP.into()])
+            .unwrap()
+            .remove()
+            .unwrap()
     });
     assert!(reaches(3000));
     // Longer than IFNAMSIZ. (A name that is merely missing is accepted by kernels that hook devices by name.)
     let error = lab.on("atm", || {
-        Guard::install("a-name-longer-than-any-interface", &[VIP]).unwrap_err()
+        Guard::install("a-name-longer-than-any-interface", &[VIP.into()]).unwrap_err()
     });
     assert!(error.to_string().starts_with("nft refused"), "{error}");
 }

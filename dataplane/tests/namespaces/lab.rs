@@ -288,10 +288,10 @@ pub(crate) fn table(method: ForwardingMethod) -> ForwardingTable {
     let (service, server) = (VirtualServiceId(1), ServerId(1));
     ForwardingTable {
         applied_index: 1,
-        vips: vec![VIP],
+        vips: vec![VIP.into()],
         services: vec![VirtualService {
             id: service,
-            vip: VIP,
+            vip: VIP.into(),
             protocol: Protocol::Tcp,
             port: PORT,
             scheduler: Scheduler::Wrr,
@@ -300,8 +300,8 @@ pub(crate) fn table(method: ForwardingMethod) -> ForwardingTable {
         }],
         servers: vec![Real {
             id: server,
-            address: SERVER,
-            next_hop: SERVER,
+            address: SERVER.into(),
+            next_hop: Some(SERVER.into()),
             method,
         }],
         connections_max: 10_000,

@@ -1,6 +1,6 @@
 //! One connection: its key, how far it is, and how long it may be silent.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use model::Instant;
@@ -20,29 +20,54 @@ const CLOSING_TIMEOUT: Duration = Duration::from_secs(10);
 /// client's next packet makes the connection an established one again.
 const RESET_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A connection's key in one word: client address, client port, virtual service.
+/// A connection's key in three words, quick to hash: client address (IPv4 mapped, RFC 4291 §2.5.5.2), client port and virtual
+/// service. Mapped and true IPv6 addresses cannot meet in one service: it has one VIP, of one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Flow(u64);
+pub(crate) struct Flow {
+    high: u64,
+    low: u64,
+    port: u16,
+    service: u16,
+}
 
 impl Flow {
-    pub(crate) fn new(client: Ipv4Addr, port: u16, service: VirtualServiceId) -> Self {
-        Self(u64::from(client.to_bits()) << 32 | u64::from(port) << 16 | u64::from(service.0))
-    }
-
-    /// `None` for an IPv6 client.
-    pub(crate) fn from_key(key: &ConnectionKey) -> Option<Self> {
-        match key.client {
-            IpAddr::V4(client) => Some(Self::new(client, key.port, key.service)),
-            IpAddr::V6(_) => None,
+    pub(crate) fn new(client: IpAddr, port: u16, service: VirtualServiceId) -> Self {
+        let bytes = match client {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => v6,
+        }
+        .octets();
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = bytes;
+        Self {
+            high: u64::from_be_bytes([a, b, c, d, e, f, g, h]),
+            low: u64::from_be_bytes([i, j, k, l, m, n, o, p]),
+            port,
+            service: service.0,
         }
     }
 
+    pub(crate) fn from_key(key: &ConnectionKey) -> Self {
+        Self::new(key.client, key.port, key.service)
+    }
+
+    pub(crate) const fn service(self) -> VirtualServiceId {
+        VirtualServiceId(self.service)
+    }
+
+    pub(crate) fn client(self) -> IpAddr {
+        let bits = u128::from(self.high) << 64 | u128::from(self.low);
+        Ipv6Addr::from_bits(bits).to_canonical()
+    }
+
+    pub(crate) const fn port(self) -> u16 {
+        self.port
+    }
+
     pub(crate) fn key(self) -> ConnectionKey {
-        let [a, b, c, d, p0, p1, s0, s1] = self.0.to_be_bytes();
         ConnectionKey {
-            client: Ipv4Addr::new(a, b, c, d).into(),
-            port: u16::from_be_bytes([p0, p1]),
-            service: VirtualServiceId(u16::from_be_bytes([s0, s1])),
+            client: self.client(),
+            port: self.port,
+            service: self.service(),
         }
     }
 }
@@ -174,16 +199,13 @@ mod tests {
 
     #[test]
     fn a_flow_is_its_key() {
-        let key = ConnectionKey {
-            client: Ipv4Addr::new(192, 0, 2, 255).into(),
-            port: 65_535,
-            service: VirtualServiceId(0x0102),
-        };
-        assert_eq!(Flow::from_key(&key).map(Flow::key), Some(key));
-        let six = ConnectionKey {
-            client: std::net::Ipv6Addr::LOCALHOST.into(),
-            ..key
-        };
-        assert_eq!(Flow::from_key(&six), None);
+        for client in ["192.0.2.255", "2001:db8:1:2:3:4:5:6", "::1"] {
+            let key = ConnectionKey {
+                client: client.parse().unwrap(),
+                port: 65_535,
+                service: VirtualServiceId(0x0102),
+            };
+            assert_eq!(Flow::from_key(&key).key(), key);
+        }
     }
 }

@@ -13,7 +13,7 @@ use crate::frame::Offload;
 use crate::gate::{Change, Voice};
 use crate::rewrite;
 use crate::routes::Routes;
-use crate::wire::ipv4::Ipv4;
+use crate::wire::ip::Ip;
 use crate::{DropReason, ForwardingTable, Sink};
 
 impl Forwarder {
@@ -55,10 +55,7 @@ impl Forwarder {
     /// the held frame of an opened connection is sent, if the lease is still held.
     pub fn commit(&mut self, changes: &[ConnectionChange], now: Instant, out: &mut impl Sink) {
         for change in changes {
-            let Some(flow) = Flow::from_key(change.key()) else {
-                self.counters.note(Event::RecordIgnored);
-                continue;
-            };
+            let flow = Flow::from_key(change.key());
             let known = self.connections.find(flow);
             match (*change, known) {
                 (ConnectionChange::Open(_, server), Some(id)) => {
@@ -88,10 +85,7 @@ impl Forwarder {
     ) {
         self.connections.unmark_all();
         for (key, server) in all {
-            let Some(flow) = Flow::from_key(&key) else {
-                self.counters.note(Event::RecordIgnored);
-                continue;
-            };
+            let flow = Flow::from_key(&key);
             match self.connections.find(flow) {
                 Some(id) => {
                     if self.connections.get(id).is_some_and(|entry| entry.waits()) {
@@ -113,7 +107,7 @@ impl Forwarder {
     /// The record of this connection was refused by the replicated state, or the replicator gave it up. A connection
     /// that waited for it is forgotten with its frame; one that did not goes on without a record.
     pub fn refuse(&mut self, key: ConnectionKey, _now: Instant) {
-        let Some(id) = Flow::from_key(&key).and_then(|flow| self.connections.find(flow)) else {
+        let Some(id) = self.connections.find(Flow::from_key(&key)) else {
             return;
         };
         let Some(entry) = self.connections.get(id) else {
@@ -156,7 +150,7 @@ impl Forwarder {
 
     /// Our own address is never a VIP; were it one, asking in its name would claim it.
     fn may_ask(&self) -> bool {
-        !self.routes.is_vip(self.interface.address)
+        !self.routes.is_vip(self.interface.address.into())
     }
 
     fn announce<S: Sink>(&mut self, now: Instant, out: &mut S) {
@@ -273,7 +267,7 @@ impl Forwarder {
     fn send_held<S: Sink>(&mut self, id: u32, voice: &mut Voice<'_, S>) -> Result<(), DropReason> {
         let route = self.route(self.connections.server(id)?)?;
         let held = self.connections.held(id).ok_or(DropReason::NoConnection)?;
-        let packet = Ipv4::parse(held).map_err(DropReason::Malformed)?;
+        let packet = Ip::parse(held).map_err(DropReason::Malformed)?;
         // The server may be another than the one it was planned for, when an older record was committed first.
         let plan =
             rewrite::plan(&packet, Offload::default(), &route).map_err(

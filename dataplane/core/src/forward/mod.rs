@@ -3,11 +3,11 @@
 //! `receive` is the packet path; `control` has what comes from the replicated state and from the clock.
 
 mod control;
-mod tcp;
+mod segment;
 #[cfg(test)]
 mod tests;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::ops::Deref;
 use std::time::Duration;
 
@@ -21,22 +21,26 @@ use crate::frame::Offload;
 use crate::gate::{Gate, Voice};
 use crate::limiter::Limiter;
 use crate::neighbours::Neighbours;
-use crate::rewrite::{self, Plan, Refusal, Route};
+use crate::rewrite::{self, Plan, Refusal, Route, Tunnel};
 use crate::routes::Routes;
 use crate::speaker::{self, Speaker};
 use crate::wire::arp::{self, Arp, Operation};
 use crate::wire::ethernet::{self, Ethernet};
-use crate::wire::icmp::{Icmp, Quote};
-use crate::wire::ipv4::{self, Ipv4};
+use crate::wire::icmp::{self, Icmp, Quote};
+use crate::wire::ip::Ip;
+use crate::wire::ipv4;
+use crate::wire::ipv6::{self, Ipv6};
+use crate::wire::nd::{self, Neighbour};
 use crate::{DropReason, Frame, Interface, Limits, MacAddr, Sink, Verdict, answers};
-use model::conf::ForwardingMethod;
+use model::conf::{ForwardingMethod, Protocol};
+use segment::Segment;
 
 /// A frame for a VIP that waited longer than this in the socket is thrown away. A running engine takes a frame within
 /// a few milliseconds; one that waited 100 ms tells of a stopped process, and its TCP sends it again anyway (at 200 ms
 /// at the soonest), perhaps through a successor that must not be contradicted by old packets.
 pub const FRAME_AGE_MAX: Duration = Duration::from_millis(100);
 
-/// Fragmentation-needed: the sustained rate is 100 a second, for a router must limit its errors (RFC 1812 §4.3.2.8);
+/// Fragmentation-needed and packet-too-big: the sustained rate is 100 a second, for a router must limit its errors (RFC 1812 §4.3.2.8);
 /// the burst lets as many clients learn the MTU at once.
 const ICMP_INTERVAL: Duration = Duration::from_millis(10);
 const ICMP_BURST: u32 = 100;
@@ -133,23 +137,32 @@ impl Forwarder {
         let Some((link, packet)) = Ethernet::split(frame.bytes) else {
             return Verdict::Host;
         };
-        match link.ethertype {
-            ethernet::IPV4 => {
-                let for_vip = ipv4::destination(packet)
-                    .is_some_and(|destination| self.routes.is_vip(destination));
-                if !for_vip
-                    || !(link.destination == self.interface.mac || link.destination.is_group())
-                {
-                    return Verdict::Host;
-                }
-                self.vip_packet(link, packet, frame.offload, waited, now, out)
-                    .unwrap_or_else(Verdict::Drop)
+        let destination = match link.ethertype {
+            ethernet::IPV4 => ipv4::destination(packet).map(IpAddr::V4),
+            ethernet::IPV6 if nd::is_message(packet) => {
+                return self
+                    .neighbour(link, packet, waited, now, out)
+                    .unwrap_or_else(Verdict::Drop);
             }
-            ethernet::ARP => self
-                .arp(link, packet, waited, now, out)
-                .unwrap_or_else(Verdict::Drop),
-            _ => Verdict::Host,
+            ethernet::IPV6 => ipv6::destination(packet).map(IpAddr::V6),
+            ethernet::ARP => {
+                return self
+                    .arp(link, packet, waited, now, out)
+                    .unwrap_or_else(Verdict::Drop);
+            }
+            _ => return Verdict::Host,
+        };
+        let for_vip = destination.is_some_and(|destination| self.routes.is_vip(destination));
+        if !for_vip || !(link.destination == self.interface.mac || link.destination.is_group()) {
+            return Verdict::Host;
         }
+        let frame = Received {
+            link,
+            offload: frame.offload,
+            waited,
+        };
+        self.vip_packet(frame, packet, now, out)
+            .unwrap_or_else(Verdict::Drop)
     }
 
     fn arp<S: Sink>(
@@ -163,12 +176,15 @@ impl Forwarder {
         let Some((sender, target)) = arp::addresses(packet) else {
             return Ok(Verdict::Host);
         };
-        let (claims, asks) = (self.routes.is_vip(sender), self.routes.is_vip(target));
+        let (claims, asks) = (
+            self.routes.is_vip(sender.into()),
+            self.routes.is_vip(target.into()),
+        );
         if !claims && !asks {
             if let Ok(arp) = Arp::parse(packet)
                 && arp.sender_mac != self.interface.mac
             {
-                self.neighbours.learn(sender, arp.sender_mac, now);
+                self.neighbours.learn(sender.into(), arp.sender_mac, now);
             }
             return Ok(Verdict::Host);
         }
@@ -177,18 +193,10 @@ impl Forwarder {
             return Ok(Verdict::Host);
         }
         if claims {
-            // To a backup this is the active ATM's announcement, and its own kernel may learn from it.
-            let Ok(Voice { .. }) = self.gate.voice(now, out) else {
-                return Ok(Verdict::Host);
-            };
-            self.counters.note(Event::ForeignClaim);
-            self.speaker.defend(now);
-            return Err(DropReason::ForeignClaim);
+            return self.foreign_claim(now, out);
         }
-        self.neighbours.learn(sender, arp.sender_mac, now);
-        let to_us =
-            link.destination == self.interface.mac || link.destination == MacAddr::BROADCAST;
-        if arp.operation == Operation::Reply || !to_us {
+        self.neighbours.learn(sender.into(), arp.sender_mac, now);
+        if arp.operation == Operation::Reply || !self.is_to_us(link) {
             return Ok(Verdict::Host);
         }
         let mut voice = self.gate.voice(now, out)?;
@@ -199,48 +207,110 @@ impl Forwarder {
         Ok(Verdict::Answered)
     }
 
-    fn vip_packet<S: Sink>(
+    /// A neighbour solicitation or advertisement: ARP's part in IPv6.
+    fn neighbour<S: Sink>(
         &mut self,
         link: Ethernet,
-        packet: &mut [u8],
-        offload: Offload,
+        packet: &[u8],
         waited: Duration,
         now: Instant,
         out: &mut S,
     ) -> Result<Verdict, DropReason> {
+        let is_vip =
+            |address: Option<Ipv6Addr>| address.is_some_and(|v6| self.routes.is_vip(v6.into()));
+        let concerns_vip = is_vip(nd::target(packet)) || is_vip(ipv6::source(packet));
+        let parsed = Ipv6::parse(packet).and_then(|packet| Neighbour::parse(&packet));
+        let neighbour = match parsed {
+            Ok(neighbour) if link.source != self.interface.mac => neighbour,
+            Err(malformed) if concerns_vip => return Err(DropReason::Malformed(malformed)),
+            Ok(_) | Err(_) => return Ok(Verdict::Host),
+        };
+        let asks = neighbour.kind == nd::Kind::Solicitation;
+        let speaker = if asks {
+            neighbour.source
+        } else {
+            neighbour.target
+        };
+        let claims =
+            self.routes.is_vip(neighbour.source.into()) || self.routes.is_vip(speaker.into());
+        if claims {
+            return self.foreign_claim(now, out);
+        }
+        if let Some(mac) = neighbour.link {
+            self.neighbours.learn(speaker.into(), mac, now);
+        }
+        if !asks || !concerns_vip || !(self.is_to_us(link) || link.destination.is_group()) {
+            return Ok(Verdict::Host);
+        }
         let mut voice = self.gate.voice(now, out)?;
         if is_stale(waited) {
             return Err(DropReason::Stale);
         }
-        if link.destination.is_group() {
+        let asker = if neighbour.source.is_unspecified() {
+            // Somebody wants to take the VIP.
+            self.counters.note(Event::ForeignClaim);
+            None
+        } else {
+            Some((neighbour.link.unwrap_or(link.source), neighbour.source))
+        };
+        speaker::advertise(self.interface.mac, neighbour.target, asker, &mut voice);
+        Ok(Verdict::Answered)
+    }
+
+    fn foreign_claim<S: Sink>(&mut self, now: Instant, out: &mut S) -> Result<Verdict, DropReason> {
+        // To a backup this is the active ATM's announcement, and its own kernel may learn from it.
+        let Ok(Voice { .. }) = self.gate.voice(now, out) else {
+            return Ok(Verdict::Host);
+        };
+        self.counters.note(Event::ForeignClaim);
+        self.speaker.defend(now);
+        Err(DropReason::ForeignClaim)
+    }
+
+    fn is_to_us(&self, link: Ethernet) -> bool {
+        link.destination == self.interface.mac || link.destination == MacAddr::BROADCAST
+    }
+
+    fn vip_packet<S: Sink>(
+        &mut self,
+        frame: Received,
+        packet: &mut [u8],
+        now: Instant,
+        out: &mut S,
+    ) -> Result<Verdict, DropReason> {
+        let mut voice = self.gate.voice(now, out)?;
+        if is_stale(frame.waited) {
+            return Err(DropReason::Stale);
+        }
+        if frame.link.destination.is_group() {
             return Err(DropReason::LinkBroadcast);
         }
-        let mut packet = Ipv4::parse_mut(packet).map_err(DropReason::Malformed)?;
+        let mut packet = Ip::parse_mut(packet).map_err(DropReason::Malformed)?;
         if self.is_martian(packet.source()) {
             return Err(DropReason::Martian);
         }
-        if packet.is_fragment() {
+        if let Ip::V6(v6) = &packet
+            && v6.is_source_routed()
+        {
+            return Err(DropReason::SourceRoute);
+        }
+        if packet.part().is_some() {
             return Err(DropReason::Fragment);
         }
-        match packet.protocol() {
-            ipv4::TCP => self.tcp(link, &mut packet, offload, now, &mut voice),
-            ipv4::ICMP => match Icmp::parse(packet.payload()).map_err(DropReason::Malformed)? {
-                Icmp::EchoRequest => {
-                    rewrite::finish(&mut packet, offload)?;
-                    let (ours, asker) = (self.interface.mac, link.source);
-                    answers::echo(
-                        &mut packet,
-                        ours,
-                        asker,
-                        &mut self.identification,
-                        &mut voice,
-                    );
-                    Ok(Verdict::Answered)
-                }
-                Icmp::Error(quote) => self.icmp_error(&quote, &mut packet, offload, &mut voice),
-                Icmp::Other => Err(DropReason::UnsupportedIcmp),
-            },
-            _ => Err(DropReason::UnsupportedProtocol),
+        if packet.protocol() != icmp::protocol(&packet) {
+            let segment = Segment::of(&packet)?;
+            return self.segment(frame, &mut packet, segment, now, &mut voice);
+        }
+        match Icmp::parse(&packet).map_err(DropReason::Malformed)? {
+            Icmp::EchoRequest => {
+                rewrite::finish(&mut packet, frame.offload)?;
+                let (ours, asker) = (self.interface.mac, frame.link.source);
+                let identification = &mut self.identification;
+                answers::echo(&mut packet, ours, asker, identification, &mut voice);
+                Ok(Verdict::Answered)
+            }
+            Icmp::Error(quote) => self.icmp_error(&quote, &mut packet, frame.offload, &mut voice),
+            Icmp::Other => Err(DropReason::UnsupportedIcmp),
         }
     }
 
@@ -248,14 +318,15 @@ impl Forwarder {
     fn icmp_error<S: Sink>(
         &mut self,
         quote: &Quote,
-        packet: &mut Ipv4<&mut [u8]>,
+        packet: &mut Ip<&mut [u8]>,
         offload: Offload,
         voice: &mut Voice<'_, S>,
     ) -> Result<Verdict, DropReason> {
-        if quote.protocol != ipv4::TCP || quote.source != packet.destination() {
+        if quote.source != packet.destination() {
             return Err(DropReason::UnsupportedIcmp);
         }
-        let service = self.routes.tcp(quote.source, quote.source_port)?;
+        let protocol = protocol(quote.protocol).ok_or(DropReason::UnsupportedIcmp)?;
+        let service = self.routes.at(quote.source, protocol, quote.source_port)?;
         let service = self.routes.service(service)?.id;
         self.about.service = Some(service);
         let flow = Flow::new(quote.destination, quote.destination_port, service);
@@ -278,30 +349,35 @@ impl Forwarder {
     fn route(&mut self, server: ServerId) -> Result<Route, DropReason> {
         self.about.server = Some(server);
         let server = self.routes.server(server)?;
-        let (tunnel, mtu) = match server.method {
-            ForwardingMethod::Tunnel => (
-                Some((self.interface.address, server.address)),
-                self.interface.mtu.saturating_sub(rewrite::TUNNEL_LEN),
-            ),
-            ForwardingMethod::Direct => (None, self.interface.mtu),
-            ForwardingMethod::Nat => return Err(DropReason::UnsupportedMethod),
+        let tunnel = match (server.method, server.address) {
+            (ForwardingMethod::Tunnel, IpAddr::V4(destination)) => Some(Tunnel::V4 {
+                source: self.interface.address,
+                destination,
+            }),
+            (ForwardingMethod::Tunnel, IpAddr::V6(destination)) => Some(Tunnel::V6 {
+                source: self.interface.address6.ok_or(DropReason::NoOwnAddress)?,
+                destination,
+            }),
+            (ForwardingMethod::Direct, _) => None,
+            (ForwardingMethod::Nat, _) => return Err(DropReason::UnsupportedMethod),
         };
         let neighbour = server.neighbour.ok_or(DropReason::NoNeighbour)?;
         let Some(next_hop) = self.neighbours.mac(neighbour) else {
             self.neighbours.want(neighbour);
             return Err(DropReason::NoNeighbour);
         };
+        let overhead = tunnel.map_or(0, Tunnel::overhead);
         Ok(Route {
             source: self.interface.mac,
             next_hop,
             tunnel,
-            mtu,
+            mtu: self.interface.mtu.saturating_sub(overhead),
         })
     }
 
     fn send<S: Sink>(
         &mut self,
-        packet: &mut Ipv4<&mut [u8]>,
+        packet: &mut Ip<&mut [u8]>,
         plan: Plan,
         offload: Offload,
         route: &Route,
@@ -316,24 +392,53 @@ impl Forwarder {
 
     fn too_big<B: Deref<Target = [u8]>, S: Sink>(
         &mut self,
-        packet: &Ipv4<B>,
+        packet: &Ip<B>,
         mtu: u16,
         sender: MacAddr,
         now: Instant,
         voice: &mut Voice<'_, S>,
     ) -> Result<Verdict, DropReason> {
+        // Less than this is nothing that an IPv6 host would do (RFC 8200 §5).
+        if matches!(packet, Ip::V6(_)) && mtu < ipv6::MTU_MIN {
+            return Err(DropReason::PathTooNarrow);
+        }
         if !self.icmp_limit.take(now) {
             return Err(DropReason::IcmpLimited);
         }
         let ours = self.interface.mac;
-        answers::fragmentation_needed(packet, mtu, ours, sender, &mut self.identification, voice);
+        answers::too_big(packet, mtu, ours, sender, &mut self.identification, voice);
         Ok(Verdict::FragmentationNeeded)
     }
 
-    /// RFC 1812 §5.3.7: sources that no host has. A VIP sends nothing to a VIP through us.
-    fn is_martian(&self, source: Ipv4Addr) -> bool {
-        let [first, ..] = source.octets();
-        first == 0 || source.is_loopback() || first >= 224 || self.routes.is_vip(source)
+    /// RFC 1812 §5.3.7, RFC 4291 §2.5 and §2.7: sources that no host has. A VIP sends nothing to a VIP through us.
+    fn is_martian(&self, source: IpAddr) -> bool {
+        let never = match source {
+            IpAddr::V4(v4) => v4.octets()[0] == 0 || v4.is_loopback() || v4.octets()[0] >= 224,
+            IpAddr::V6(v6) => {
+                v6.is_unspecified()
+                    || v6.is_loopback()
+                    || v6.is_multicast()
+                    || v6.to_ipv4_mapped().is_some()
+            }
+        };
+        never || self.routes.is_vip(source)
+    }
+}
+
+/// What is known of a frame besides its packet.
+#[derive(Clone, Copy, Debug)]
+struct Received {
+    link: Ethernet,
+    offload: Offload,
+    waited: Duration,
+}
+
+/// The protocol of virtual services with this number.
+fn protocol(number: u8) -> Option<Protocol> {
+    match number {
+        ipv4::TCP => Some(Protocol::Tcp),
+        ipv4::UDP => Some(Protocol::Udp),
+        _ => None,
     }
 }
 

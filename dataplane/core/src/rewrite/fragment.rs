@@ -5,6 +5,7 @@ use std::ops::Deref;
 use super::{Head, Route};
 use crate::Sink;
 use crate::gate::Voice;
+use crate::wire::ip::Ip;
 use crate::wire::ipv4::{self, Ipv4};
 
 /// Fragment offsets count units of 8 bytes.
@@ -21,8 +22,9 @@ pub(super) fn piece<B: Deref<Target = [u8]>>(packet: &Ipv4<B>, mtu: usize) -> Op
     (room > 0).then_some(room)
 }
 
-/// Sends the fragments. The packet itself is none: the forwarder refuses those before.
+/// Sends the fragments of `packet`, which is `whole`.
 pub(super) fn send<B: Deref<Target = [u8]>, S: Sink>(
+    whole: &Ip<B>,
     packet: &Ipv4<B>,
     route: &Route,
     identification: &mut u16,
@@ -39,15 +41,16 @@ pub(super) fn send<B: Deref<Target = [u8]>, S: Sink>(
         } else {
             later.bytes()
         };
-        let mut head = Head::new(
-            route,
-            header.len() + body.len(),
-            packet.tos(),
-            false,
-            identification,
-        );
-        let more = if at == last { 0 } else { ipv4::MORE_FRAGMENTS };
-        let offset = u16::try_from(at * piece / UNIT).unwrap_or(u16::MAX);
+        let inner_len = header.len() + body.len();
+        let mut head = Head::new(route, whole, inner_len, false, identification);
+        // What is cut here may itself be a part of something, whose last piece is not the last of the whole.
+        let more = if at == last {
+            packet.more_fragments()
+        } else {
+            ipv4::MORE_FRAGMENTS
+        };
+        let offset = usize::from(packet.fragment_offset()) + at * piece;
+        let offset = u16::try_from(offset / UNIT).unwrap_or(u16::MAX);
         let len = u16::try_from(header.len() + body.len()).unwrap_or(u16::MAX);
         let ip = head.push(header);
         ip[2..4].copy_from_slice(&len.to_be_bytes());

@@ -1,48 +1,73 @@
-//! How a packet reaches its server: by tunnel (IPIP, RFC 2003) or by direct routing, whole, in segments or in fragments.
+//! How a packet reaches its server: by tunnel (RFC 2003, RFC 2473, RFC 4213) or with another MAC address, whole, in segments or in fragments.
 //!
 //! The inner packet is left as the client sent it, but for work the sender's stack had left to its device.
 
 mod fragment;
 mod segment;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::{Deref, DerefMut};
 
 use crate::frame::{Checksum, Gso, Offload};
 use crate::gate::Voice;
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, Ethernet};
-use crate::wire::ipv4::{self, Ipv4};
+use crate::wire::ip::Ip;
 use crate::wire::tcp::{self, Tcp};
+use crate::wire::{ipv4, ipv6, udp};
 use crate::{DropReason, MacAddr, Malformed, Sink};
 
-/// Bytes that the tunnel adds.
-pub(crate) const TUNNEL_LEN: u16 = 20;
 /// TTL of the outer header (RFC 1700's default; the way to a server is short).
 const TTL: u8 = 64;
 /// Segments smaller than this are refused: Linux never makes them (TCP_MIN_SND_MSS), and it bounds the frames that one
 /// frame becomes to 1,364.
 const SEGMENT_MIN: usize = 48;
 /// The longest head: Ethernet, outer IP, inner IP and TCP, both with all options.
-const HEAD_MAX: usize =
-    ethernet::HEADER_LEN + TUNNEL_LEN as usize + ipv4::MAX_HEADER_LEN + tcp::MAX_HEADER_LEN;
+const HEAD_MAX: usize = ethernet::HEADER_LEN
+    + ipv6::HEADER_LEN
+    + ipv6::HEADER_LEN
+    + ipv6::EXTENSIONS_LEN_MAX
+    + tcp::MAX_HEADER_LEN;
 
 /// The way to a server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Route {
     pub(crate) source: MacAddr,
     pub(crate) next_hop: MacAddr,
-    /// Outer source and destination; `None`: direct routing.
-    pub(crate) tunnel: Option<(Ipv4Addr, Ipv4Addr)>,
+    /// The outer header; `None`: the packet goes as it is.
+    pub(crate) tunnel: Option<Tunnel>,
     /// The largest packet of a client that fits, in bytes.
     pub(crate) mtu: u16,
+}
+
+/// The ends of a tunnel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Tunnel {
+    V4 {
+        source: Ipv4Addr,
+        destination: Ipv4Addr,
+    },
+    V6 {
+        source: Ipv6Addr,
+        destination: Ipv6Addr,
+    },
+}
+
+impl Tunnel {
+    /// Bytes that it adds.
+    pub(crate) const fn overhead(self) -> u16 {
+        match self {
+            Self::V4 { .. } => 20,
+            Self::V6 { .. } => 40,
+        }
+    }
 }
 
 /// In which pieces a packet goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Plan {
     Whole,
-    /// TCP segments with this much payload each.
+    /// TCP segments or UDP datagrams with this much payload each.
     Segments(usize),
     /// IP fragments.
     Fragments,
@@ -59,7 +84,7 @@ pub(crate) enum Refusal {
 /// Decides in which pieces a packet goes. What is compared with the MTU is what will be on the wire: a segment, not
 /// the frame that carries many.
 pub(crate) fn plan<B: Deref<Target = [u8]>>(
-    packet: &Ipv4<B>,
+    packet: &Ip<B>,
     offload: Offload,
     route: &Route,
 ) -> Result<Plan, Refusal> {
@@ -70,8 +95,9 @@ pub(crate) fn plan<B: Deref<Target = [u8]>>(
     match offload.gso {
         Gso::None => whole(packet, mtu),
         Gso::Other(_) => Err(unsupported),
-        Gso::TcpV4 { segment } => {
-            if packet.protocol() != ipv4::TCP || packet.is_fragment() {
+        Gso::Udp { segment } => datagrams(packet, usize::from(segment), mtu),
+        Gso::Tcp { segment } => {
+            if packet.protocol() != ipv4::TCP || packet.part().is_some() {
                 return Err(unsupported);
             }
             let tcp = Tcp::parse(packet.payload())
@@ -97,21 +123,44 @@ pub(crate) fn plan<B: Deref<Target = [u8]>>(
     }
 }
 
-fn whole<B: Deref<Target = [u8]>>(packet: &Ipv4<B>, mtu: usize) -> Result<Plan, Refusal> {
+fn whole<B: Deref<Target = [u8]>>(packet: &Ip<B>, mtu: usize) -> Result<Plan, Refusal> {
     if packet.len() <= mtu {
-        Ok(Plan::Whole)
+        return Ok(Plan::Whole);
+    }
+    let narrow = Err(Refusal::Drop(DropReason::PathTooNarrow));
+    match packet {
+        Ip::V6(_) => Err(Refusal::TooBig),
+        Ip::V4(v4) if v4.dont_fragment() => Err(Refusal::TooBig),
+        Ip::V4(v4) if fragment::piece(v4, mtu).is_some() => Ok(Plan::Fragments),
+        Ip::V4(_) => narrow,
+    }
+}
+
+/// UDP segments are datagrams that the application wrote: their borders are its own and cannot be moved.
+fn datagrams<B: Deref<Target = [u8]>>(
+    packet: &Ip<B>,
+    segment: usize,
+    mtu: usize,
+) -> Result<Plan, Refusal> {
+    let unsupported = Err(Refusal::Drop(DropReason::UnsupportedOffload));
+    if packet.protocol() != ipv4::UDP || packet.part().is_some() || segment < SEGMENT_MIN {
+        return unsupported;
+    }
+    let headers = packet.header().len() + udp::HEADER_LEN;
+    if packet.len() <= headers + segment {
+        whole(packet, mtu)
+    } else if headers + segment <= mtu {
+        Ok(Plan::Segments(segment))
     } else if packet.dont_fragment() {
         Err(Refusal::TooBig)
-    } else if fragment::piece(packet, mtu).is_some() {
-        Ok(Plan::Fragments)
     } else {
-        Err(Refusal::Drop(DropReason::PathTooNarrow))
+        unsupported
     }
 }
 
 /// Finishes a partial transport checksum in place (VIRTIO 1.2 §5.1.6.2: the field holds the pseudo-header's sum).
 pub(crate) fn finish<B: DerefMut<Target = [u8]>>(
-    packet: &mut Ipv4<B>,
+    packet: &mut Ip<B>,
     offload: Offload,
 ) -> Result<(), DropReason> {
     let Some((start, field)) =
@@ -119,8 +168,13 @@ pub(crate) fn finish<B: DerefMut<Target = [u8]>>(
     else {
         return Ok(());
     };
+    let is_udp = packet.protocol() == ipv4::UDP;
     let payload = packet.payload_mut();
-    let checksum = Sum::default().bytes(&payload[start..]).finish();
+    let mut checksum = Sum::default().bytes(&payload[start..]).finish();
+    if is_udp && checksum == 0 {
+        // Zero says that there is no checksum (RFC 768).
+        checksum = 0xffff;
+    }
     payload[field..field + 2].copy_from_slice(&checksum.to_be_bytes());
     Ok(())
 }
@@ -128,7 +182,7 @@ pub(crate) fn finish<B: DerefMut<Target = [u8]>>(
 /// Where a partial checksum is: first byte to sum and first byte of the field, both in the IP payload.
 /// Invariant: `start <= field`, and `field + 2` lies in the payload.
 fn partial_at<B: Deref<Target = [u8]>>(
-    packet: &Ipv4<B>,
+    packet: &Ip<B>,
     checksum: Checksum,
 ) -> Result<Option<(usize, usize)>, Malformed> {
     let Checksum::Partial { start, offset } = checksum else {
@@ -147,7 +201,7 @@ fn partial_at<B: Deref<Target = [u8]>>(
 
 /// Sends a packet as planned; its checksum is finished, unless the plan is segments (each gets its own).
 pub(crate) fn send<B: Deref<Target = [u8]>, S: Sink>(
-    packet: &Ipv4<B>,
+    packet: &Ip<B>,
     plan: Plan,
     route: &Route,
     identification: &mut u16,
@@ -155,17 +209,16 @@ pub(crate) fn send<B: Deref<Target = [u8]>, S: Sink>(
 ) {
     match plan {
         Plan::Whole => {
-            let head = Head::new(
-                route,
-                packet.len(),
-                packet.tos(),
-                packet.dont_fragment(),
-                identification,
-            );
+            let dont_fragment = packet.dont_fragment();
+            let head = Head::new(route, packet, packet.len(), dont_fragment, identification);
             voice.transmit(head.bytes(), packet.bytes());
         }
         Plan::Segments(size) => segment::send(packet, size, route, identification, voice),
-        Plan::Fragments => fragment::send(packet, route, identification, voice),
+        Plan::Fragments => {
+            if let Ip::V4(v4) = packet {
+                fragment::send(packet, v4, route, identification, voice);
+            }
+        }
     }
 }
 
@@ -176,11 +229,12 @@ struct Head {
 }
 
 impl Head {
-    /// Ethernet, and the outer header if there is a tunnel (RFC 2003 §3.1: TOS copied, DF copied when set).
-    fn new(
+    /// Ethernet, and the outer header if there is a tunnel (RFC 2003 §3.1, RFC 2473 §6: TOS copied; DF copied when set, and of
+    /// an IPv6 packet always set, as nobody may cut it). `inner_len`: bytes of this piece.
+    fn new<B: Deref<Target = [u8]>>(
         route: &Route,
+        packet: &Ip<B>,
         inner_len: usize,
-        tos: u8,
         dont_fragment: bool,
         identification: &mut u16,
     ) -> Self {
@@ -188,26 +242,51 @@ impl Head {
             bytes: [0; HEAD_MAX],
             len: 0,
         };
+        let ethertype = match (route.tunnel, packet) {
+            (Some(Tunnel::V4 { .. }), _) | (None, Ip::V4(_)) => ethernet::IPV4,
+            (Some(Tunnel::V6 { .. }), _) | (None, Ip::V6(_)) => ethernet::IPV6,
+        };
         let link = Ethernet {
             destination: route.next_hop,
             source: route.source,
-            ethertype: ethernet::IPV4,
+            ethertype,
         };
         head.push(&link.bytes());
-        if let Some((source, destination)) = route.tunnel {
-            *identification = identification.wrapping_add(1);
-            let outer = ipv4::Header {
-                tos,
-                // `plan` keeps the inner packet within an MTU that leaves room for this header.
-                total_len: u16::try_from(inner_len + usize::from(TUNNEL_LEN)).unwrap_or(u16::MAX),
-                identification: *identification,
-                dont_fragment,
-                ttl: TTL,
-                protocol: ipv4::IPIP,
+        // `plan` keeps the inner packet within an MTU that leaves room for the outer header.
+        let len = |more: usize| u16::try_from(inner_len + more).unwrap_or(u16::MAX);
+        match route.tunnel {
+            None => {}
+            Some(Tunnel::V4 {
                 source,
                 destination,
-            };
-            head.push(&outer.bytes());
+            }) => {
+                *identification = identification.wrapping_add(1);
+                let outer = ipv4::Header {
+                    tos: packet.tos(),
+                    total_len: len(ipv4::MIN_HEADER_LEN),
+                    identification: *identification,
+                    dont_fragment,
+                    ttl: TTL,
+                    protocol: packet.as_payload(),
+                    source,
+                    destination,
+                };
+                head.push(&outer.bytes());
+            }
+            Some(Tunnel::V6 {
+                source,
+                destination,
+            }) => {
+                let outer = ipv6::Header {
+                    traffic_class: packet.tos(),
+                    payload_len: len(0),
+                    next_header: packet.as_payload(),
+                    hop_limit: TTL,
+                    source,
+                    destination,
+                };
+                head.push(&outer.bytes());
+            }
         }
         head
     }

@@ -6,6 +6,8 @@ use crate::MacAddr;
 pub(crate) const HEADER_LEN: usize = 14;
 /// IPv4 (RFC 894).
 pub(crate) const IPV4: u16 = 0x0800;
+/// IPv6 (RFC 2464).
+pub(crate) const IPV6: u16 = 0x86dd;
 /// ARP (RFC 826).
 pub(crate) const ARP: u16 = 0x0806;
 

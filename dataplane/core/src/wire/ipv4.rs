@@ -21,6 +21,7 @@ const OFFSET_MASK: u16 = 0x1fff;
 pub(crate) const ICMP: u8 = 1;
 pub(crate) const IPIP: u8 = 4;
 pub(crate) const TCP: u8 = 6;
+pub(crate) const UDP: u8 = 17;
 
 /// A packet whose lengths and header checksum hold.
 ///
@@ -38,6 +39,14 @@ pub(crate) fn destination(packet: &[u8]) -> Option<Ipv4Addr> {
     let header = packet.first_chunk::<MIN_HEADER_LEN>()?;
     Some(Ipv4Addr::new(
         header[16], header[17], header[18], header[19],
+    ))
+}
+
+/// The source, likewise.
+pub(crate) fn source(packet: &[u8]) -> Option<Ipv4Addr> {
+    let header = packet.first_chunk::<MIN_HEADER_LEN>()?;
+    Some(Ipv4Addr::new(
+        header[12], header[13], header[14], header[15],
     ))
 }
 
@@ -133,6 +142,20 @@ impl<B: Deref<Target = [u8]>> Ipv4<B> {
         word(self.fixed(), 6) & (MORE_FRAGMENTS | OFFSET_MASK) != 0
     }
 
+    /// Where in its datagram the payload belongs, in bytes.
+    pub(crate) fn fragment_offset(&self) -> u16 {
+        (word(self.fixed(), 6) & OFFSET_MASK) << 3
+    }
+
+    /// The flag More Fragments, in its place.
+    pub(crate) fn more_fragments(&self) -> u16 {
+        word(self.fixed(), 6) & MORE_FRAGMENTS
+    }
+
+    pub(crate) fn ttl(&self) -> u8 {
+        self.fixed()[8]
+    }
+
     pub(crate) fn source(&self) -> Ipv4Addr {
         let header = self.fixed();
         Ipv4Addr::new(header[12], header[13], header[14], header[15])
@@ -156,6 +179,11 @@ impl<B: DerefMut<Target = [u8]>> Ipv4<B> {
     /// What follows the header, to be changed. The header stays as it was proved.
     pub(crate) fn payload_mut(&mut self) -> &mut [u8] {
         &mut self.bytes[self.header_len..]
+    }
+
+    /// The whole packet, to be changed by who keeps every length as it is.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
     }
 }
 

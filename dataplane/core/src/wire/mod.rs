@@ -7,8 +7,12 @@ pub(crate) mod arp;
 pub(crate) mod checksum;
 pub(crate) mod ethernet;
 pub(crate) mod icmp;
+pub(crate) mod ip;
 pub(crate) mod ipv4;
+pub(crate) mod ipv6;
+pub(crate) mod nd;
 pub(crate) mod tcp;
+pub(crate) mod udp;
 
 /// The big-endian word at `at` of a fixed header; `at + 1 < N` is checked when the call is compiled with constants.
 pub(crate) const fn word<const N: usize>(bytes: &[u8; N], at: usize) -> u16 {

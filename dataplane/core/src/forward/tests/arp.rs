@@ -194,7 +194,7 @@ fn an_announcement_that_was_overslept_is_not_asked_for_until_the_lease_is_back()
 fn a_new_vip_is_announced_by_the_active_one() {
     let mut rig = Rig::active();
     let mut table = table();
-    table.vips.push(Ipv4Addr::new(10, 1, 0, 101));
+    table.vips.push(Ipv4Addr::new(10, 1, 0, 101).into());
     rig.forwarder.install(table, rig.now);
     rig.sleep(Duration::ZERO);
     assert_eq!(rig.sent().len(), 4);
@@ -236,8 +236,8 @@ fn next_hops_are_asked_for_at_once_also_on_a_backup() {
         .zip(&hops)
         .map(|(id, &address)| Real {
             id: ServerId(id),
-            address,
-            next_hop: address,
+            address: address.into(),
+            next_hop: Some(address.into()),
             method: ForwardingMethod::Tunnel,
         })
         .collect();
@@ -327,7 +327,7 @@ fn a_neighbour_is_refreshed_by_unicast_and_given_up_after_three_silent_tries() {
 fn an_own_address_that_is_a_vip_asks_nothing_and_waits_for_nothing() {
     let mut rig = Rig::backup();
     let mut table = table();
-    table.vips.push(ATM_ADDRESS);
+    table.vips.push(ATM_ADDRESS.into());
     rig.forwarder.install(table, rig.now);
     rig.sleep(Duration::from_secs(100));
     assert!(rig.sent().is_empty());

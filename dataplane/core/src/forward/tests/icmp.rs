@@ -85,8 +85,13 @@ fn icmp_as_a_table() {
             drop(DropReason::UnsupportedIcmp),
         ),
         (
-            "about UDP",
+            "about UDP that nobody serves",
             error(3, &udp, 28),
+            drop(DropReason::NoService),
+        ),
+        (
+            "about SCTP",
+            error(3, &udp.clone().with(|p| p.protocol = 132), 28),
             drop(DropReason::UnsupportedIcmp),
         ),
         (

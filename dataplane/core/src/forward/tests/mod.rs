@@ -3,12 +3,13 @@
 mod arp;
 mod connections;
 mod icmp;
+mod ipv6;
 mod lease;
 mod packets;
 mod properties;
 mod rewriting;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use model::Instant;
@@ -70,7 +71,7 @@ fn interface() -> Interface {
 fn table() -> ForwardingTable {
     let service = |id, port, replication, share: &[(u16, u16)]| VirtualService {
         id: VirtualServiceId(id),
-        vip: VIP,
+        vip: VIP.into(),
         protocol: Protocol::Tcp,
         port,
         scheduler: Scheduler::Wrr,
@@ -82,13 +83,13 @@ fn table() -> ForwardingTable {
     };
     let real = |id: u16, method| Real {
         id: ServerId(id),
-        address: SERVERS[usize::from(id)],
-        next_hop: SERVERS[usize::from(id)],
+        address: SERVERS[usize::from(id)].into(),
+        next_hop: Some(SERVERS[usize::from(id)].into()),
         method,
     };
     ForwardingTable {
         applied_index: 1,
-        vips: vec![VIP],
+        vips: vec![VIP.into()],
         services: vec![
             service(1, QUORUM, Replication::Quorum, &[(0, 1)]),
             service(2, ASYNC, Replication::Async, &[(0, 1)]),

@@ -98,8 +98,25 @@ fn the_verdict_of_single_frames() {
             drop(DropReason::UnsupportedMethod),
         ),
         (
-            "UDP",
+            "UDP that nobody serves",
             udp.frame(ROUTER, ATM),
+            drop(DropReason::NoService),
+        ),
+        (
+            "UDP without its header",
+            udp.clone()
+                .with(|p| p.payload.truncate(7))
+                .frame(ROUTER, ATM),
+            malformed(Malformed::Truncated),
+        ),
+        (
+            "UDP that says it is longer than it is",
+            udp.clone().with(|p| p.payload[5] = 9).frame(ROUTER, ATM),
+            malformed(Malformed::TotalLength),
+        ),
+        (
+            "SCTP",
+            udp.clone().with(|p| p.protocol = 132).frame(ROUTER, ATM),
             drop(DropReason::UnsupportedProtocol),
         ),
         (
@@ -223,7 +240,7 @@ fn a_first_packet_that_cannot_go_opens_nothing() {
     let mut rig = Rig::active();
     assert_eq!(rig.packet(&big), drop(DropReason::FirstPacketTooBig));
     let offload = Offload {
-        gso: crate::Gso::TcpV4 { segment: 1000 },
+        gso: crate::Gso::Tcp { segment: 1000 },
         ..Offload::default()
     };
     assert_eq!(

@@ -49,7 +49,7 @@ fn offload() -> impl Strategy<Value = Offload> {
     ];
     let gso = prop_oneof![
         4 => Just(Gso::None),
-        1 => any::<u16>().prop_map(|segment| Gso::TcpV4 { segment }),
+        1 => any::<u16>().prop_map(|segment| Gso::Tcp { segment }),
         1 => any::<u8>().prop_map(Gso::Other),
     ];
     (checksum, gso).prop_map(|(checksum, gso)| Offload { checksum, gso })
@@ -266,7 +266,7 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
                 };
                 if more {
                     table.services.truncate(2);
-                    table.vips.push(Ipv4Addr::new(10, 1, 0, 101));
+                    table.vips.push(Ipv4Addr::new(10, 1, 0, 101).into());
                 }
                 rig.forwarder.install(table, rig.now);
             }
@@ -347,7 +347,7 @@ fn no_bytes_panic() {
             gso: if word(0) & 2 == 0 {
                 Gso::None
             } else {
-                Gso::TcpV4 { segment: word(6) }
+                Gso::Tcp { segment: word(6) }
             },
         };
         // The same bytes where they get further: as ARP, as a TCP segment, as an ICMP message, as a quote.

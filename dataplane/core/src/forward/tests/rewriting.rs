@@ -157,7 +157,7 @@ fn an_offload_that_points_outside_is_malformed() {
         (0, 0),
         (54, 0),
     ] {
-        for gso in [Gso::None, Gso::TcpV4 { segment: 100 }] {
+        for gso in [Gso::None, Gso::Tcp { segment: 100 }] {
             let mut rig = Rig::active();
             rig.established(1);
             let frame = tcp(1, QUORUM, ACK, b"").frame(ROUTER, ATM);
@@ -189,9 +189,9 @@ fn offloads_that_cannot_be_done_are_refused() {
     let big = tcp(1, QUORUM, ACK, &[0; 3000]);
     for (packet, gso) in [
         (&big, Gso::Other(3)),
-        (&big, Gso::TcpV4 { segment: 0 }),
-        (&big, Gso::TcpV4 { segment: 47 }),
-        (&icmp_error, Gso::TcpV4 { segment: 1400 }),
+        (&big, Gso::Tcp { segment: 0 }),
+        (&big, Gso::Tcp { segment: 47 }),
+        (&icmp_error, Gso::Tcp { segment: 1400 }),
     ] {
         let mut rig = Rig::active();
         rig.established(1);
@@ -210,7 +210,7 @@ fn segments_carry_the_flags_where_they_belong() {
     let mut rig = Rig::active();
     rig.established(1);
     let (packet, checksum) = large(ACK | PSH | FIN | CWR, 4000, |_| {});
-    let gso = Gso::TcpV4 { segment: 1428 };
+    let gso = Gso::Tcp { segment: 1428 };
     assert_eq!(
         rig.frame(
             &packet.frame(ROUTER, ATM),
@@ -236,7 +236,7 @@ fn the_segment_is_measured_and_not_the_frame() {
     ] {
         let mut rig = Rig::active();
         rig.established(1);
-        let gso = Gso::TcpV4 { segment };
+        let gso = Gso::Tcp { segment };
         assert_eq!(
             rig.frame(
                 &packet.frame(ROUTER, ATM),
@@ -250,7 +250,7 @@ fn the_segment_is_measured_and_not_the_frame() {
     let mut rig = Rig::active();
     rig.established(1);
     let (packet, checksum) = large(ACK, 4000, |p| p.fragment = 0);
-    let gso = Gso::TcpV4 { segment: 1448 };
+    let gso = Gso::Tcp { segment: 1448 };
     assert_eq!(
         rig.frame(
             &packet.frame(ROUTER, ATM),
@@ -309,7 +309,7 @@ proptest! {
             p.id = id;
             p.payload[4..8].copy_from_slice(&start.to_be_bytes());
         });
-        let gso = Gso::TcpV4 { segment };
+        let gso = Gso::Tcp { segment };
         prop_assert_eq!(rig.frame(&packet.frame(ROUTER, ATM), offload(gso, checksum), Duration::ZERO), Verdict::Transmit);
         let mut stream: Vec<u8> = vec![];
         for (at, frame) in rig.sent().iter().enumerate() {

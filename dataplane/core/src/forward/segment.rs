@@ -1,65 +1,100 @@
-//! TCP to a virtual service: known connections go on, first packets are scheduled.
+//! TCP and UDP to a virtual service: known connections go on, first packets are scheduled.
+
+use std::ops::Deref;
 
 use model::Instant;
-use model::conf::Replication;
+use model::conf::{Protocol, Replication};
 use model::planted::{self, Bug};
 
-use super::Forwarder;
+use super::{Forwarder, Received, protocol};
 use crate::connections::{Flow, Record, Sign};
 use crate::counters::Event;
-use crate::frame::Offload;
 use crate::gate::Voice;
 use crate::rewrite::{self, Plan, Refusal};
-use crate::wire::ethernet::Ethernet;
-use crate::wire::ipv4::Ipv4;
+use crate::wire::ip::Ip;
 use crate::wire::tcp::{self, Tcp};
+use crate::wire::udp::Udp;
 use crate::{DropReason, Sink, Verdict};
 
+/// What the transport header says that matters here.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Segment {
+    protocol: Protocol,
+    source_port: u16,
+    destination_port: u16,
+    /// About the life of its connection.
+    sign: Sign,
+    /// It may be the first packet of one.
+    opens: bool,
+}
+
+impl Segment {
+    /// Reads the transport header of a packet that is no later fragment.
+    pub(super) fn of<B: Deref<Target = [u8]>>(packet: &Ip<B>) -> Result<Self, DropReason> {
+        match protocol(packet.protocol()).ok_or(DropReason::UnsupportedProtocol)? {
+            Protocol::Tcp => {
+                let tcp = Tcp::parse(packet.payload()).map_err(DropReason::Malformed)?;
+                Ok(Self {
+                    protocol: Protocol::Tcp,
+                    source_port: tcp.source_port,
+                    destination_port: tcp.destination_port,
+                    sign: sign(&tcp),
+                    opens: tcp.opens(),
+                })
+            }
+            Protocol::Udp => {
+                let whole = packet.part().is_none();
+                let udp = Udp::parse(packet.payload(), whole).map_err(DropReason::Malformed)?;
+                Ok(Self {
+                    protocol: Protocol::Udp,
+                    source_port: udp.source_port,
+                    destination_port: udp.destination_port,
+                    sign: Sign::Data,
+                    opens: true,
+                })
+            }
+        }
+    }
+}
+
 impl Forwarder {
-    pub(super) fn tcp<S: Sink>(
+    pub(super) fn segment<S: Sink>(
         &mut self,
-        link: Ethernet,
-        packet: &mut Ipv4<&mut [u8]>,
-        offload: Offload,
+        frame: Received,
+        packet: &mut Ip<&mut [u8]>,
+        segment: Segment,
         now: Instant,
         voice: &mut Voice<'_, S>,
     ) -> Result<Verdict, DropReason> {
-        let tcp = Tcp::parse(packet.payload()).map_err(DropReason::Malformed)?;
-        let service = self
-            .routes
-            .tcp(packet.destination(), tcp.destination_port)?;
+        let (vip, port) = (packet.destination(), segment.destination_port);
+        let service = self.routes.at(vip, segment.protocol, port)?;
         let id = self.routes.service(service)?.id;
         self.about.service = Some(id);
-        let flow = Flow::new(packet.source(), tcp.source_port, id);
+        let flow = Flow::new(packet.source(), segment.source_port, id);
         let Some(id) = self.connections.find(flow) else {
-            if !tcp.opens() {
+            if !segment.opens {
                 return Err(DropReason::NoConnection);
             }
-            return self.first_packet(link, packet, offload, service, flow, now, voice);
+            return self.first_packet(frame, packet, service, flow, now, voice);
         };
         let server = self.connections.server(id)?;
         // The client lives, whatever becomes of this packet.
-        self.connections.touch(id, sign(&tcp), now);
+        self.connections.touch(id, segment.sign, now);
         let route = self.route(server)?;
-        match rewrite::plan(packet, offload, &route) {
+        match rewrite::plan(packet, frame.offload, &route) {
             Ok(plan) => {
-                self.send(packet, plan, offload, &route, voice)?;
+                self.send(packet, plan, frame.offload, &route, voice)?;
                 Ok(Verdict::Transmit)
             }
-            Err(Refusal::TooBig) => self.too_big(packet, route.mtu, link.source, now, voice),
+            Err(Refusal::TooBig) => self.too_big(packet, route.mtu, frame.link.source, now, voice),
             Err(Refusal::Drop(reason)) => Err(reason),
         }
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "what is known of one packet, once, on the way from its parsing to its fate"
-    )]
     fn first_packet<S: Sink>(
         &mut self,
-        link: Ethernet,
-        packet: &mut Ipv4<&mut [u8]>,
-        offload: Offload,
+        frame: Received,
+        packet: &mut Ip<&mut [u8]>,
         service: usize,
         flow: Flow,
         now: Instant,
@@ -75,10 +110,10 @@ impl Forwarder {
         self.connections.admit(hold)?;
         let server = service.picker.pick()?;
         let route = self.route(server)?;
-        let plan = match rewrite::plan(packet, offload, &route) {
+        let plan = match rewrite::plan(packet, frame.offload, &route) {
             Ok(plan) => plan,
             Err(Refusal::TooBig) => {
-                return self.too_big(packet, route.mtu, link.source, now, voice);
+                return self.too_big(packet, route.mtu, frame.link.source, now, voice);
             }
             Err(Refusal::Drop(reason)) => return Err(reason),
         };
@@ -86,7 +121,7 @@ impl Forwarder {
             if matches!(plan, Plan::Segments(_)) || packet.len() > usize::from(self.interface.mtu) {
                 return Err(DropReason::FirstPacketTooBig);
             }
-            rewrite::finish(packet, offload)?;
+            rewrite::finish(packet, frame.offload)?;
         }
         if replication != Replication::None && !voice.open(flow.key(), server) {
             return Err(DropReason::ReplicatorFull);
@@ -107,7 +142,7 @@ impl Forwarder {
             Replication::None => Record::Local,
         };
         self.connections.open(flow, server, record, now);
-        self.send(packet, plan, offload, &route, voice)?;
+        self.send(packet, plan, frame.offload, &route, voice)?;
         Ok(Verdict::Transmit)
     }
 }
