@@ -55,8 +55,6 @@ pub enum DropReason {
     UnknownServer,
     /// A forwarding method that this program does not have.
     UnsupportedMethod,
-    /// A scheduler that this program does not have.
-    UnsupportedScheduler,
     /// Segmentation of a kind this program cannot do.
     UnsupportedOffload,
     /// IP fragment that cannot be steered.
@@ -177,7 +175,6 @@ verdicts! {
     NoNeighbour "no-neighbour"
     UnknownServer "unknown-server"
     UnsupportedMethod "unsupported-method"
-    UnsupportedScheduler "unsupported-scheduler"
     UnsupportedOffload "unsupported-offload"
     Fragment "fragment"
     UnsupportedProtocol "unsupported-protocol"
