@@ -62,7 +62,7 @@ struct Load {
 fn under_load(kind: PortKind) -> Load {
     let lab = Lab::new("the bench").unwrap();
     // The server's kernel is not part of it: what arrives ends at its interface.
-    lab.on("server", || Guard::install("e0", &[SERVER]).unwrap());
+    lab.on("server", || Guard::install("e0", &[SERVER.into()]).unwrap());
     let router = lab.on("atm", move || Router::start(kind, ForwardingMethod::Tunnel));
     block_on(router.handle.commit(vec![stream::record()])).unwrap();
     assert!(

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use dataplane::{Guard, Handle};
 use dataplane_core::{ForwardingTable, Interface};
 use futures_util::future::BoxFuture;
-use model::conf::{Config, ForwardingMethod, Scheduler};
+use model::conf::{Config, ForwardingMethod};
 use model::connections::ConnectionChange;
 use model::state::State;
 use tracing::{info, warn};
@@ -136,9 +136,6 @@ pub(crate) fn limitations(config: &Config) -> Vec<String> {
     }
     for service in &config.services {
         let mut lacks = |what: &str| found.push(format!("service {}: {what}", service.name));
-        if service.scheduler != Scheduler::Wrr {
-            lacks("only scheduler=wrr is there yet; new connections are refused and counted");
-        }
         if service.sticky {
             lacks("sticky is not there yet; clients are shared out afresh with every connection");
         }

@@ -9,7 +9,7 @@ use model::ids::{ServerId, VirtualServiceId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::neighbours::Neighbours;
-use crate::scheduler::Picker;
+use crate::scheduler::{Picker, Tables};
 use crate::{DropReason, ForwardingTable, Real};
 
 /// What the installed table says.
@@ -58,6 +58,7 @@ impl Routes {
             .iter()
             .map(|service| (service.id, service))
             .collect();
+        let mut tables = Tables::of(previous.services.iter().map(|service| &service.picker));
         let services: Vec<Service> = table
             .services
             .iter()
@@ -68,6 +69,7 @@ impl Routes {
                     service.scheduler,
                     &service.share,
                     before.get(&service.id).map(|service| &service.picker),
+                    &mut tables,
                 ),
             })
             .collect();

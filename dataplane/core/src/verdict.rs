@@ -57,8 +57,6 @@ pub enum DropReason {
     UnknownServer,
     /// A forwarding method that this program does not have.
     UnsupportedMethod,
-    /// A scheduler that this program does not have.
-    UnsupportedScheduler,
     /// Segmentation of a kind this program cannot do.
     UnsupportedOffload,
     /// IP fragment that cannot be steered.
@@ -185,7 +183,6 @@ verdicts! {
     NoOwnAddress "no-own-address"
     UnknownServer "unknown-server"
     UnsupportedMethod "unsupported-method"
-    UnsupportedScheduler "unsupported-scheduler"
     UnsupportedOffload "unsupported-offload"
     Fragment "fragment"
     UnsupportedProtocol "unsupported-protocol"

@@ -5,18 +5,20 @@
 
 mod entry;
 mod held;
+mod loads;
 mod wheel;
 
 use std::time::Duration;
 
 use model::Instant;
-use model::ids::ServerId;
+use model::ids::{ServerId, VirtualServiceId};
 use rustc_hash::FxHashMap;
 
 use crate::{DropReason, Limits};
 use entry::State;
 pub(crate) use entry::{Entry, Flow, Record, Sign};
 use held::Held;
+use loads::Loads;
 use wheel::Wheel;
 
 /// After asking for a record of the end, wait this long before asking again: several elections.
@@ -62,6 +64,7 @@ pub(crate) struct Connections {
     by_flow: FxHashMap<Flow, u32>,
     wheel: Wheel,
     held: Held,
+    loads: Loads,
     /// Most entries that `limits` lets us admit, and `NumConnections` of the table.
     max: usize,
     configured_max: usize,
@@ -84,6 +87,7 @@ impl Connections {
             by_flow: FxHashMap::with_capacity_and_hasher(max, rustc_hash::FxBuildHasher),
             wheel: Wheel::with_capacity(max),
             held: Held::new(limits.pending_max),
+            loads: Loads::default(),
             max,
             configured_max: 0,
             timeout: Duration::ZERO,
@@ -101,6 +105,11 @@ impl Connections {
 
     pub(crate) fn len(&self) -> usize {
         self.by_flow.len()
+    }
+
+    /// Connections of a virtual service on a server: every entry is one, in whatever state.
+    pub(crate) fn load(&self, service: VirtualServiceId, server: ServerId) -> u32 {
+        self.loads.get(service, server)
     }
 
     pub(crate) const fn pending(&self) -> usize {
@@ -200,7 +209,7 @@ impl Connections {
         entry.record = Record::Committed;
         if entry.state == State::Pending {
             entry.state = State::HalfOpen;
-            entry.server = server;
+            self.set_server(id, server);
         }
     }
 
@@ -284,6 +293,7 @@ impl Connections {
             return;
         }
         self.by_flow.remove(&entry.flow);
+        self.loads.remove(entry.flow.key().service, entry.server);
         if let Some(at) = entry.held.take() {
             self.held.release(at);
         }
@@ -362,9 +372,9 @@ impl Connections {
     pub(crate) fn assign(&mut self, id: u32, server: ServerId) {
         self.confirm(id, server);
         if let Some(entry) = self.entries.get_mut(id as usize) {
-            entry.server = server;
             entry.marked = true;
         }
+        self.set_server(id, server);
     }
 
     /// Ends the pass: removes committed entries that were not marked.
@@ -414,8 +424,19 @@ impl Connections {
             }
         };
         self.by_flow.insert(flow, id);
+        self.loads.add(flow.key().service, server);
         self.wheel.schedule(id, deadline);
         id
+    }
+
+    /// Only of an entry that is in the table.
+    fn set_server(&mut self, id: u32, server: ServerId) {
+        if let Some(entry) = self.entries.get_mut(id as usize) {
+            let service = entry.flow.key().service;
+            self.loads.remove(service, entry.server);
+            self.loads.add(service, server);
+            entry.server = server;
+        }
     }
 
     fn deadline(&self, entry: &Entry) -> Instant {

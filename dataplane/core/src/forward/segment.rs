@@ -108,7 +108,10 @@ impl Forwarder {
         };
         let hold = replication == Replication::Quorum;
         self.connections.admit(hold)?;
-        let server = service.picker.pick()?;
+        let key = flow.key();
+        let server = service.picker.pick(key.client, key.port, |server| {
+            self.connections.load(key.service, server)
+        })?;
         let route = self.route(server)?;
         let plan = match rewrite::plan(packet, frame.offload, &route) {
             Ok(plan) => plan,

@@ -14,13 +14,13 @@ struct Turn {
     server: ServerId,
     /// 1..=65535.
     weight: i64,
-    /// How far its turn has come. Its magnitude stays below the sum of the weights.
+    /// How far its turn has come. Its magnitude stays below the sum of the weights as long as all are in question.
     current: i64,
 }
 
 impl Wrr {
     /// Over the servers with a weight; those that `previous` knew keep their place in the cycle.
-    pub(crate) fn new(share: &[(ServerId, u16)], previous: Option<&Self>) -> Self {
+    pub(super) fn new(share: &[(ServerId, u16)], previous: Option<&Self>) -> Self {
         let total: i64 = share.iter().map(|&(_, weight)| i64::from(weight)).sum();
         let place = |server| {
             let turn = previous?.turns.iter().find(|turn| turn.server == server)?;
@@ -39,21 +39,36 @@ impl Wrr {
         Self { turns }
     }
 
+    /// The servers that have a weight, each with it.
+    pub(super) fn weights(&self) -> impl Iterator<Item = (ServerId, i64)> {
+        self.turns.iter().map(|turn| (turn.server, turn.weight))
+    }
+
     /// The next server; `None` when none has a weight.
-    pub(crate) fn pick(&mut self) -> Option<ServerId> {
-        let total: i64 = self.turns.iter().map(|turn| turn.weight).sum();
+    pub(super) fn pick(&mut self) -> Option<ServerId> {
+        self.pick_among(|_, _| true)
+    }
+
+    /// The next of the servers that are in question; the others lose nothing by being left out.
+    pub(super) fn pick_among(
+        &mut self,
+        is_in_question: impl Fn(ServerId, i64) -> bool,
+    ) -> Option<ServerId> {
+        let mut total = 0;
+        let mut best: Option<&mut Turn> = None;
         for turn in &mut self.turns {
-            turn.current += turn.weight;
-        }
-        // The first of several equals, as in nginx.
-        let best = self.turns.iter_mut().reduce(|best, turn| {
-            if turn.current > best.current {
-                turn
-            } else {
-                best
+            if !is_in_question(turn.server, turn.weight) {
+                continue;
             }
-        })?;
-        best.current -= total;
+            total += turn.weight;
+            turn.current = turn.current.saturating_add(turn.weight);
+            // The first of several equals, as in nginx.
+            if best.as_ref().is_none_or(|best| turn.current > best.current) {
+                best = Some(turn);
+            }
+        }
+        let best = best?;
+        best.current = best.current.saturating_sub(total);
         Some(best.server)
     }
 }

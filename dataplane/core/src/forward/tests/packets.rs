@@ -199,17 +199,66 @@ fn the_verdict_of_single_frames() {
 }
 
 #[test]
-fn a_scheduler_that_does_not_exist_is_a_named_refusal() {
-    let mut rig = Rig::active();
-    for scheduler in [Scheduler::Wlc, Scheduler::Maglev, Scheduler::Sh] {
+fn no_scheduler_moves_a_connection_when_servers_come_and_go() {
+    let send = |rig: &mut Rig, port, flags| {
+        assert_eq!(rig.packet(&tcp(port, ASYNC, flags, b"")), Verdict::Transmit);
+        rig.forwarder.about().server
+    };
+    for scheduler in [
+        Scheduler::Wrr,
+        Scheduler::Wlc,
+        Scheduler::Maglev,
+        Scheduler::Sh,
+    ] {
+        let mut rig = Rig::active();
         let mut table = table();
-        table.services[0].scheduler = scheduler;
-        rig.forwarder.install(table, rig.now);
-        assert_eq!(
-            rig.packet(&tcp(1, QUORUM, SYN, b"")),
-            drop(DropReason::UnsupportedScheduler)
-        );
+        table.servers[2].method = ForwardingMethod::Tunnel;
+        table.services[1].scheduler = scheduler;
+        let shares = [[1, 1, 1], [0, 1, 1], [5, 0, 0], [1, 1, 1]];
+        let mut homes = Vec::new();
+        for (step, weights) in (0..).zip(shares) {
+            let share = (0..).map(ServerId).zip(weights);
+            table.services[1].share = share.filter(|&(_, weight)| weight > 0).collect();
+            rig.forwarder.install(table.clone(), rig.now);
+            for port in step * 10..step * 10 + 8 {
+                homes.push((port, send(&mut rig, port, SYN)));
+            }
+            for &(port, home) in &homes {
+                assert_eq!(
+                    send(&mut rig, port, ACK),
+                    home,
+                    "{scheduler:?}, port {port}"
+                );
+            }
+        }
+        let on = |server| {
+            homes
+                .iter()
+                .filter(|(_, home)| *home == Some(server))
+                .count()
+        };
+        assert!(on(ServerId(0)) >= 8, "{scheduler:?}: {homes:?}");
     }
+}
+
+#[test]
+fn the_fewest_connections_per_weight_win() {
+    let mut rig = Rig::active();
+    let mut table = table();
+    table.services[1].scheduler = Scheduler::Wlc;
+    table.services[1].share = vec![(ServerId(0), 2), (ServerId(1), 1)];
+    rig.forwarder.install(table, rig.now);
+    // The committed table has four on the second server, of this service and of another one.
+    for (port, service) in [(1, 2), (2, 2), (3, 2), (4, 2), (5, 3), (6, 3)] {
+        let server = ServerId(if service == 2 { 1 } else { 0 });
+        let open = ConnectionChange::Open(key(port, service), server);
+        rig.forwarder.commit(&[open], rig.now, &mut rig.out);
+    }
+    for port in 11..=21 {
+        assert_eq!(rig.packet(&tcp(port, ASYNC, SYN, b"")), Verdict::Transmit);
+    }
+    let servers: Vec<u16> = rig.out.opened.iter().map(|(_, server)| server.0).collect();
+    assert_eq!(servers, [0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0]);
 }
 
 #[test]
