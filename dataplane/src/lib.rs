@@ -22,5 +22,7 @@ pub use guard::{Guard, GuardError};
 pub use handle::{EngineConfig, Gone, Handle, StartError, start};
 pub use lease_cell::LeaseCell;
 pub use outlet::Event;
-pub use port::{InterfaceError, PortKind, ReceiveCounters, UnknownPort, interface_names};
+pub use port::{
+    Addresses6, InterfaceError, PortKind, ReceiveCounters, UnknownPort, addresses6, interface_names,
+};
 pub use stats::{Count, Stats};
