@@ -19,7 +19,7 @@ mod wake;
 
 pub use clock::boottime;
 pub use engine::{Ended, Snapshot};
-pub use guard::{Guard, GuardError};
+pub use guard::{Guard, GuardError, Guarded};
 pub use handle::{EngineConfig, Gone, Handle, StartError, start};
 pub use lease_cell::LeaseCell;
 pub use multicast::{GroupError, SolicitedNodes, solicited_node};

@@ -98,7 +98,7 @@ impl World {
         machine.applied = index;
         let engine = &mut process.engine;
         if let Response::Applied(_) | Response::Health(true) = &response {
-            let table = ForwardingTable::compile(&machine.state, index, &engine.interface, || None);
+            let table = ForwardingTable::compile(&machine.state, index, &engine.interface, Some);
             engine.tell(index, Control::Install(Box::new(table)));
         }
         if let Response::Connections { accepted, .. } = &response
@@ -202,7 +202,7 @@ impl World {
             return;
         }
         if state.current().is_some() {
-            let table = ForwardingTable::compile(state, index, &engine.interface, || None);
+            let table = ForwardingTable::compile(state, index, &engine.interface, Some);
             engine.tell(index, Control::Install(Box::new(table)));
             let all = state.connections().iter().collect();
             engine.tell(index, Control::Replace(all));

@@ -1,7 +1,7 @@
 //! From the replicated state to the forwarding table of one interface.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use model::state::State;
 
@@ -9,12 +9,12 @@ use crate::{ForwardingTable, Interface, Real, VirtualService};
 
 impl ForwardingTable {
     /// What the replicated state at `index` means for the packet path of this interface. IPv4 only: IPv6 VIPs and servers
-    /// are left out. `gateway` is asked only about servers beyond the connected network.
+    /// are left out. `next_hop` says where packets to a server go on the interface: to itself, or to a router; `None`: nowhere.
     pub fn compile(
         state: &State,
         index: u64,
-        interface: &Interface,
-        gateway: impl Fn() -> Option<Ipv4Addr>,
+        _interface: &Interface,
+        next_hop: impl Fn(IpAddr) -> Option<IpAddr>,
     ) -> Self {
         let Some(current) = state.current() else {
             return Self::default();
@@ -51,7 +51,11 @@ impl ForwardingTable {
             Some(Real {
                 id: *id,
                 address,
-                next_hop: next_hop(address, interface, &gateway),
+                // On the link nobody answers for a server without a next hop: its packets are `no-neighbour`.
+                next_hop: match next_hop(entry.address) {
+                    Some(IpAddr::V4(next_hop)) => next_hop,
+                    Some(IpAddr::V6(_)) | None => address,
+                },
                 method: entry.method,
             })
         });
@@ -67,17 +71,59 @@ impl ForwardingTable {
     }
 }
 
-/// A server on the connected network is its own next hop; others go through the kernel's default route.
-fn next_hop(
-    address: Ipv4Addr,
-    interface: &Interface,
-    gateway: impl Fn() -> Option<Ipv4Addr>,
-) -> Ipv4Addr {
-    let mask = u32::MAX
-        .checked_shl(32 - u32::from(interface.prefix_len))
-        .unwrap_or(0);
-    if (u32::from(address) ^ u32::from(interface.address)) & mask == 0 {
-        return address;
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::net::Ipv4Addr;
+
+    use model::command::{Command, Control, Response};
+
+    use super::*;
+    use crate::MacAddr;
+
+    const CONFIG: &str = "\
+        NetworkMask 255.255.255.0\n\
+        Services\n  Service web tcp:80 connect\nEndServices\n\
+        Servers\n  Server near 10.0.0.11 tunnel\n  Server far 10.9.0.12 tunnel\n  Server lost 10.8.0.13 tunnel\nEndServers\n\
+        ServerPool Pool\n  AddServer near web/1\n  AddServer far web/1\n  AddServer lost web/1\nEndServerPool\n\
+        AtmPool ATMs\n  AddAtm 10.0.0.1\nEndAtmPool\n\
+        VirtualHost www.my.org\n  Address 10.0.0.100\n  AddAtmPool ATMs\n  AddServerPool Pool\nEndVirtualHost\n";
+
+    #[test]
+    fn a_server_is_reached_by_the_next_hop_that_it_is_given() {
+        let mut state = State::default();
+        let applied = state.apply(Command::Control(Control::ApplyConfig {
+            source: CONFIG.to_owned(),
+            hosts: BTreeMap::new(),
+            expected: None,
+            by: "10.0.0.1".to_owned(),
+        }));
+        assert!(matches!(applied, Response::Applied(_)), "{applied:?}");
+        let interface = Interface {
+            mac: MacAddr::ZERO,
+            address: Ipv4Addr::new(10, 0, 0, 1),
+            prefix_len: 24,
+            address6: None,
+            link_local: None,
+            mtu: 1500,
+        };
+        let router = Ipv4Addr::new(10, 0, 0, 254);
+        let table = ForwardingTable::compile(&state, 7, &interface, |to| match to {
+            IpAddr::V4(v4) => match v4.octets() {
+                [10, 0, ..] => Some(to),
+                [10, 9, ..] => Some(router.into()),
+                _ => None,
+            },
+            IpAddr::V6(_) => None,
+        });
+        let next_hops: Vec<_> = table
+            .servers
+            .iter()
+            .map(|server| (server.address, server.next_hop))
+            .collect();
+        let [near, far, lost] =
+            [[10, 0, 0, 11], [10, 9, 0, 12], [10, 8, 0, 13]].map(Ipv4Addr::from);
+        assert_eq!(next_hops, [(near, near), (far, router), (lost, lost)]);
+        assert_eq!(table.applied_index, 7);
     }
-    gateway().unwrap_or(address)
 }
