@@ -12,7 +12,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dataplane::{Count, Guard, PortKind, boottime};
+use dataplane::{Count, Guard, Guarded, PortKind, boottime};
 use lab::{Lab, PORT, Router, SERVER, VIP, block_on};
 use model::conf::ForwardingMethod;
 use model::ids::Epoch;
@@ -62,7 +62,11 @@ struct Load {
 fn under_load(kind: PortKind) -> Load {
     let lab = Lab::new("the bench").unwrap();
     // The server's kernel is not part of it: what arrives ends at its interface.
-    lab.on("server", || Guard::install("e0", &[SERVER.into()]).unwrap());
+    let all = Guarded {
+        vips: vec![SERVER.into()],
+        ..Guarded::default()
+    };
+    lab.on("server", move || Guard::install("e0", &all).unwrap());
     let router = lab.on("atm", move || Router::start(kind, ForwardingMethod::Tunnel));
     block_on(router.handle.commit(vec![stream::record()])).unwrap();
     assert!(

@@ -23,7 +23,7 @@ use tracing::{info, warn};
 use crate::clock;
 use crate::offload::EgressGate;
 use crate::outlet::Outlet;
-use crate::port::{self, Found, PortKind, ReceiveCounters, Receiver};
+use crate::port::{self, Addresses6, Found, PortKind, ReceiveCounters, Receiver};
 use crate::stats::{Count, Stats};
 use crate::wake;
 
@@ -38,6 +38,7 @@ const REOPEN_MAX: Duration = Duration::from_secs(1);
 /// What the node asks of the engine.
 pub(crate) enum Control {
     Install(Box<ForwardingTable>),
+    Addresses6(Addresses6),
     Commit(Vec<ConnectionChange>),
     Replace(Vec<(ConnectionKey, ServerId)>),
     Refuse(ConnectionKey),
@@ -232,6 +233,9 @@ impl Engine {
             };
             match message {
                 Control::Install(table) => self.forwarder.install(*table, now),
+                Control::Addresses6(ours) => {
+                    self.forwarder.set_addresses6(ours.address, ours.link_local)
+                }
                 Control::Commit(changes) => self.forwarder.commit(&changes, now, &mut self.outlet),
                 Control::Replace(all) => self.forwarder.replace_connections(all.into_iter(), now),
                 Control::Refuse(key) => self.forwarder.refuse(key, now),
@@ -337,11 +341,8 @@ impl Opener {
     fn open(&self) -> Result<(Receiver, port::Sender), Reopen> {
         let found: Found =
             port::find(&self.name, self.address).map_err(|_missing| Reopen::Later)?;
-        if found.interface != self.expected {
-            return Err(Reopen::Never(format!(
-                "it was {:?} and is {:?}",
-                self.expected, found.interface
-            )));
+        if let Some(what) = difference(&self.expected, &found.interface) {
+            return Err(Reopen::Never(what));
         }
         // Binding to an interface that is down succeeds and fails with the first wait.
         if !found.device.is_up() {
@@ -356,9 +357,71 @@ impl Opener {
     }
 }
 
+/// What the forwarder cannot go on with, for a person. IPv6 addresses come and go (duplicate address detection, router
+/// advertisements) and are told by [`Control::Addresses6`]; the prefix is the forwarding table's.
+fn difference(expected: &Interface, found: &Interface) -> Option<String> {
+    let told = |interface: &Interface| (interface.mac, interface.address, interface.mtu);
+    let ((mac, address, mtu), (mac_now, address_now, mtu_now)) = (told(expected), told(found));
+    let mut differences = Vec::new();
+    if mac != mac_now {
+        differences.push(format!("its Ethernet address was {mac} and is {mac_now}"));
+    }
+    if address != address_now {
+        differences.push(format!("its address was {address} and is {address_now}"));
+    }
+    if mtu != mtu_now {
+        differences.push(format!("its MTU was {mtu} and is {mtu_now}"));
+    }
+    (!differences.is_empty()).then(|| differences.join(", "))
+}
+
 fn timespec(duration: Duration) -> Timespec {
     Timespec {
         tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: i64::from(duration.subsec_nanos()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dataplane_core::MacAddr;
+
+    use super::*;
+
+    #[test]
+    fn an_interface_is_another_one_by_its_mac_address_or_mtu() {
+        let was = Interface {
+            mac: MacAddr([2, 0, 0, 0, 0, 1]),
+            address: Ipv4Addr::new(10, 0, 0, 2),
+            prefix_len: 24,
+            address6: None,
+            link_local: None,
+            mtu: 1500,
+        };
+        let same = Interface {
+            prefix_len: 16,
+            address6: Some("2001:db8::2".parse().unwrap()),
+            link_local: Some("fe80::2".parse().unwrap()),
+            ..was.clone()
+        };
+        assert_eq!(difference(&was, &same), None);
+        let other = Interface {
+            mac: MacAddr([2, 0, 0, 0, 0, 9]),
+            address: Ipv4Addr::new(10, 0, 0, 9),
+            mtu: 9000,
+            ..was.clone()
+        };
+        assert_eq!(
+            difference(&was, &other).unwrap(),
+            "its Ethernet address was 02:00:00:00:00:01 and is 02:00:00:00:00:09, its address was 10.0.0.2 and is 10.0.0.9, its MTU was 1500 and is 9000"
+        );
+        let narrow = Interface {
+            mtu: 1400,
+            ..was.clone()
+        };
+        assert_eq!(
+            difference(&was, &narrow).unwrap(),
+            "its MTU was 1500 and is 1400"
+        );
     }
 }

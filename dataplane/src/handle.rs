@@ -17,7 +17,7 @@ use crate::engine::{Control, Ended, Engine, Opener, Snapshot};
 use crate::lease_cell::LeaseCell;
 use crate::offload::EgressGate;
 use crate::outlet::{Event, Outlet};
-use crate::port::{self, InterfaceError, PortKind};
+use crate::port::{self, Addresses6, InterfaceError, PortKind};
 use crate::stats::Stats;
 use crate::wake;
 
@@ -207,7 +207,7 @@ fn egress_gate(found: &port::Found) -> Option<Arc<EgressGate>> {
 }
 
 impl Handle {
-    /// The interface as found at the start.
+    /// The interface as found at the start. Its IPv6 addresses may have changed since.
     pub fn interface(&self) -> &Interface {
         &self.shared.interface
     }
@@ -225,6 +225,11 @@ impl Handle {
     /// Swaps the forwarding table between two batches. Waits while the engine has 256 messages before it.
     pub async fn install(&self, table: ForwardingTable) -> Result<(), Gone> {
         self.send(Control::Install(Box::new(table))).await
+    }
+
+    /// The interface's IPv6 addresses are these from the next batch on.
+    pub async fn set_addresses6(&self, ours: Addresses6) -> Result<(), Gone> {
+        self.send(Control::Addresses6(ours)).await
     }
 
     /// Hands over committed records; frames held for them leave with this batch (while the lease is held).

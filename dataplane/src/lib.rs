@@ -8,6 +8,7 @@ mod engine;
 mod guard;
 mod handle;
 mod lease_cell;
+mod multicast;
 mod offload;
 mod outlet;
 mod port;
@@ -18,9 +19,12 @@ mod wake;
 
 pub use clock::boottime;
 pub use engine::{Ended, Snapshot};
-pub use guard::{Guard, GuardError};
+pub use guard::{Guard, GuardError, Guarded};
 pub use handle::{EngineConfig, Gone, Handle, StartError, start};
 pub use lease_cell::LeaseCell;
+pub use multicast::{GroupError, SolicitedNodes, solicited_node};
 pub use outlet::Event;
-pub use port::{InterfaceError, PortKind, ReceiveCounters, UnknownPort, interface_names};
+pub use port::{
+    Addresses6, InterfaceError, PortKind, ReceiveCounters, UnknownPort, addresses6, interface_names,
+};
 pub use stats::{Count, Stats};

@@ -1,7 +1,6 @@
 //! The ATM role: what is opened before it starts, and how it ends.
 
-#[cfg(not(atm_sim))]
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,6 +81,10 @@ impl Prepared {
             engine.interface().clone(),
             settings.interface.clone(),
         ));
+        // Before the first table, which a snapshot brings at once. A simulated host has no kernel to ask.
+        if !cfg!(atm_sim) {
+            packets.look(own_address6(&file, name)).await;
+        }
         let machine = Machine::open(data.path(), Arc::<Packets>::clone(&packets)).await?;
         Ok(Self {
             settings: settings.clone(),
@@ -133,6 +136,16 @@ fn start_engine(
     dataplane::start(config, cell)
 }
 
+/// The IPv6 address AtmPool gives this ATM, whichever interface has it.
+fn own_address6(file: &ClusterFile, name: &str) -> Option<Ipv6Addr> {
+    let atms = file.atms().into_iter();
+    let mut own = atms.filter_map(|(atm, address)| match address {
+        IpAddr::V6(v6) if atm == name => Some(v6),
+        IpAddr::V4(_) | IpAddr::V6(_) => None,
+    });
+    own.next()
+}
+
 /// The address AtmPool gives this ATM, if it is an IPv4 address of this host; else the interface's own is taken.
 #[cfg(not(atm_sim))]
 fn own_address(file: &ClusterFile, name: &str) -> Option<std::net::Ipv4Addr> {
@@ -167,6 +180,13 @@ impl AtmRole {
             hand_overs.clone(),
             stop.clone(),
         ));
+        tasks.spawn({
+            let (packets, stop) = (Arc::clone(&packets), stop.clone());
+            async move {
+                packets.follow(stop).await;
+                Ok(())
+            }
+        });
         let watched = engine.clone();
         let ending = stop.clone();
         tasks.spawn(async move {
@@ -217,6 +237,6 @@ impl AtmRole {
         })
         .await;
         self.engine.shutdown().await;
-        self.packets.unguard();
+        self.packets.unguard().await;
     }
 }

@@ -15,8 +15,22 @@ pub(crate) fn local_addresses() -> Vec<IpAddr> {
     addresses.filter(|address| !address.is_loopback()).collect()
 }
 
+/// Where packets to `address` go when the kernel's routes cannot be followed: to itself on the connected network, else to
+/// the default router. IPv6 is taken to be on the link.
+pub(crate) fn next_hop_without_routes(interface: &Interface, address: IpAddr) -> Option<IpAddr> {
+    let IpAddr::V4(v4) = address else {
+        return Some(address);
+    };
+    let rest = u32::BITS.saturating_sub(interface.prefix_len.into());
+    let mask = u32::MAX.checked_shl(rest).unwrap_or(0);
+    if (v4.to_bits() ^ interface.address.to_bits()) & mask == 0 {
+        return Some(address);
+    }
+    default_gateway().map(IpAddr::V4)
+}
+
 /// The IPv4 router of the default route; `None` without one.
-pub(crate) fn default_gateway() -> Option<Ipv4Addr> {
+fn default_gateway() -> Option<Ipv4Addr> {
     parse_default_gateway(&fs::read_to_string("/proc/net/route").ok()?)
 }
 
@@ -31,23 +45,30 @@ fn parse_default_gateway(routes: &str) -> Option<Ipv4Addr> {
     })
 }
 
-/// Where frames to a server go: to itself when it is on the connected network, else to the router of the default route.
-pub(crate) fn next_hop(address: IpAddr, interface: &Interface) -> Option<IpAddr> {
-    let IpAddr::V4(v4) = address else {
-        return Some(address);
-    };
-    let mask = u32::MAX
-        .checked_shl(32 - u32::from(interface.prefix_len))
-        .unwrap_or(0);
-    if (v4.to_bits() ^ interface.address.to_bits()) & mask == 0 {
-        return Some(address);
-    }
-    Some(default_gateway().map_or(address, IpAddr::V4))
-}
-
 #[cfg(test)]
 mod tests {
+    use dataplane_core::MacAddr;
+
     use super::*;
+
+    #[test]
+    fn the_connected_network_needs_no_router() {
+        let interface = |prefix_len| Interface {
+            mac: MacAddr::ZERO,
+            address: Ipv4Addr::new(10, 1, 0, 2),
+            prefix_len,
+            address6: None,
+            link_local: None,
+            mtu: 1500,
+        };
+        let near = "10.1.0.77".parse().unwrap();
+        assert_eq!(next_hop_without_routes(&interface(24), near), Some(near));
+        let far = "192.0.2.1".parse().unwrap();
+        assert_eq!(next_hop_without_routes(&interface(0), far), Some(far));
+        assert_ne!(next_hop_without_routes(&interface(32), near), Some(near));
+        let six = "2001:db8::1".parse().unwrap();
+        assert_eq!(next_hop_without_routes(&interface(24), six), Some(six));
+    }
 
     #[test]
     fn the_default_route_is_found() {

@@ -19,6 +19,7 @@ mod packets;
 mod raft;
 mod realtime;
 mod replicator;
+mod routing;
 pub mod server_role;
 mod settings;
 #[cfg(atm_sim)]

@@ -1,35 +1,81 @@
 //! The packet path as consensus sees it: applied changes go in, in log order, and a barrier tells when they are in force.
+//!
+//! The forwarding table has two sources: the replicated state and the kernel's view of the network. Whichever changes, the
+//! table is compiled from the last of both, one after the other under one lock, so an older one never replaces a newer.
 
-use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::PoisonError;
 
-use dataplane::{Guard, Handle};
+use dataplane::{Guard, Guarded, Handle, SolicitedNodes};
 use dataplane_core::{ForwardingTable, Interface};
 use futures_util::future::BoxFuture;
-use model::conf::{Config, ForwardingMethod};
+use model::conf::{Config, ForwardingMethod, Protocol};
 use model::connections::ConnectionChange;
 use model::state::State;
+use tokio::sync::{Mutex, MutexGuard};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::host;
 use crate::raft::Applied;
+use crate::routing::{Follower, View};
 
-/// One engine and the guard of its VIPs.
+/// One engine, the guard of its VIPs and the groups they are asked for in.
 pub(crate) struct Packets {
     handle: Handle,
     interface: Interface,
     interface_name: String,
-    guard: Mutex<Option<Guard>>,
+    parts: Mutex<Parts>,
+    follower: std::sync::Mutex<Option<Follower>>,
+}
+
+struct Parts {
+    /// The last state of the log.
+    last: Option<Last>,
+    /// What the kernel says; `None`: it cannot be asked.
+    view: Option<View>,
+    guard: Option<Guard>,
+    /// What the guard was last told, if it succeeded.
+    guarded: Option<Guarded>,
+    groups: SolicitedNodes,
+    /// The last word about the groups, so that it is not repeated.
+    groups_told: Option<String>,
+}
+
+/// What a table is compiled from.
+struct Last {
+    state: State,
+    index: u64,
+    nat_servers: Vec<(IpAddr, Protocol, u16)>,
+}
+
+impl Last {
+    fn of(state: &State, index: u64) -> Self {
+        Self {
+            nat_servers: nat_servers(state),
+            state: state.for_forwarding(),
+            index,
+        }
+    }
 }
 
 impl Packets {
     /// The packet path of one interface.
     pub(crate) fn new(handle: Handle, interface: Interface, interface_name: String) -> Self {
+        let parts = Parts {
+            last: None,
+            view: None,
+            guard: None,
+            guarded: None,
+            groups: SolicitedNodes::new(&interface_name),
+            groups_told: None,
+        };
         Self {
             handle,
             interface,
             interface_name,
-            guard: Mutex::default(),
+            parts: Mutex::new(parts),
+            follower: std::sync::Mutex::default(),
         }
     }
 
@@ -38,54 +84,180 @@ impl Packets {
         &self.handle
     }
 
-    /// Takes the guard away: for an orderly end only, a kernel that nobody guards might answer for the VIP.
-    pub(crate) fn unguard(&self) {
-        if let Some(guard) = self
-            .guard
+    /// Looks at the kernel's routes and addresses for the first time; [`follow`](Self::follow) goes on from here.
+    /// `preferred6`: the ATM's own IPv6 address, if it is to be another one than the interface's first choice.
+    pub(crate) async fn look(&self, preferred6: Option<Ipv6Addr>) {
+        let mut follower = match Follower::open(&self.interface_name, preferred6) {
+            Ok(follower) => follower,
+            Err(error) => {
+                warn!(
+                    error = format!("{error:#}"),
+                    "the kernel's routes are not followed: servers beyond the connected network are behind the default router"
+                );
+                return;
+            }
+        };
+        if let Some(view) = follower.look() {
+            self.take_view(view).await;
+        }
+        *self.follower.lock().unwrap_or_else(PoisonError::into_inner) = Some(follower);
+    }
+
+    /// Follows the kernel's routes and addresses until `stop`.
+    pub(crate) async fn follow(&self, stop: CancellationToken) {
+        let follower = self
+            .follower
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .take()
+            .take();
+        let Some(mut follower) = follower else { return };
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                view = follower.next() => self.take_view(view).await,
+            }
+        }
+    }
+
+    /// Takes the guard away: for an orderly end only, a kernel that nobody guards might answer for the VIP.
+    pub(crate) async fn unguard(&self) {
+        if let Some(guard) = self.parts.lock().await.guard.take()
             && let Err(error) = guard.remove()
         {
             warn!(%error, "the guard of the VIP stays");
         }
     }
 
-    async fn install(&self, state: &State, index: u64) {
-        let table = ForwardingTable::compile(state, index, |address| {
-            host::next_hop(address, &self.interface)
-        });
-        self.keep_guard(&table.vips);
-        info!(
-            version = state.config_number().0,
-            vips = table.vips.len(),
-            services = table.services.len(),
-            servers = table.servers.len(),
-            "forwarding table compiled"
-        );
-        if self.handle.install(table).await.is_err() {
-            warn!("the engine has stopped; the table is not installed");
+    async fn take_state(&self, last: Last) {
+        let mut parts = self.parts.lock().await;
+        let version = last.state.config_number().0;
+        parts.last = Some(last);
+        // Whatever took the guard away meanwhile, this puts it back.
+        parts.guarded = None;
+        if let Some(table) = self.install(&mut parts).await {
+            info!(
+                version,
+                vips = table.vips,
+                services = table.services,
+                servers = table.servers,
+                "forwarding table compiled"
+            );
         }
     }
 
-    /// Keeps the kernel silent about the VIPs. Without nft the dataplane works; the log says what is missing.
-    fn keep_guard(&self, vips: &[IpAddr]) {
+    async fn take_view(&self, view: View) {
+        let mut parts = self.parts.lock().await;
+        if parts.view.as_ref() == Some(&view) {
+            return;
+        }
+        let ours6 = view.ours6;
+        parts.view = Some(view);
+        if self.handle.set_addresses6(ours6).await.is_err() {
+            warn!("the engine has stopped; the interface's addresses are not told");
+        }
+        if self.install(&mut parts).await.is_some() {
+            info!("the kernel's routes or addresses changed; forwarding table compiled");
+        }
+    }
+
+    /// Compiles the table of the last state and the last view, and installs it. `None` before the first state.
+    async fn install(&self, parts: &mut MutexGuard<'_, Parts>) -> Option<Sizes> {
+        let parts = &mut **parts;
+        let last = parts.last.as_ref()?;
+        let view = parts.view.as_ref();
+        let next_hop = |server| match view {
+            Some(view) => view.routes.next_hop(server),
+            None => host::next_hop_without_routes(&self.interface, server),
+        };
+        let table = ForwardingTable::compile(&last.state, last.index, next_hop);
+        let sizes = Sizes {
+            vips: table.vips.len(),
+            services: table.services.len(),
+            servers: table.servers.len(),
+        };
+        let guarded = Guarded {
+            vips: table.vips.clone(),
+            nat_servers: last.nat_servers.clone(),
+            own: view.map_or_else(host::local_addresses, |view| view.own.clone()),
+        };
+        self.keep_quiet(parts, guarded);
+        if self.handle.install(table).await.is_err() {
+            warn!("the engine has stopped; the table is not installed");
+        }
+        Some(sizes)
+    }
+
+    /// Keeps the kernel silent about the VIPs, and has it hear who asks for them. Without nft, or without a group, the
+    /// dataplane works; the log says what is missing.
+    fn keep_quiet(&self, parts: &mut Parts, mut guarded: Guarded) {
         // A simulated host has no kernel that could answer.
         if cfg!(atm_sim) {
             return;
         }
-        let mut guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = match guard.as_mut() {
-            Some(guard) => guard.update(vips),
-            None => Guard::install(&self.interface_name, vips).map(|new| *guard = Some(new)),
-        };
-        if let Err(error) = kept {
+        let told = parts.groups.follow(&guarded.vips).err();
+        let told = told.map(|error| match std::error::Error::source(&error) {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        });
+        if let Some(error) = told.as_ref().filter(|_| told != parts.groups_told) {
             warn!(
-                error = format!("{error:#}"),
-                "the kernel is not kept from answering for the VIP"
+                error,
+                "neighbour solicitations for IPv6 VIPs may not arrive"
             );
         }
+        parts.groups_told = told;
+
+        // The host's addresses matter to the rules about servers behind NAT alone.
+        if guarded.nat_servers.is_empty() {
+            guarded.own.clear();
+        }
+        if parts.guarded.as_ref() == Some(&guarded) {
+            return;
+        }
+        let kept = match parts.guard.as_mut() {
+            Some(guard) => guard.update(&guarded),
+            None => {
+                Guard::install(&self.interface_name, &guarded).map(|new| parts.guard = Some(new))
+            }
+        };
+        match kept {
+            Ok(()) => parts.guarded = Some(guarded),
+            Err(error) => warn!(
+                error = format!("{error:#}"),
+                "the kernel is not kept from answering for the VIP"
+            ),
+        }
     }
+}
+
+struct Sizes {
+    vips: usize,
+    services: usize,
+    servers: usize,
+}
+
+/// Where servers behind NAT answer from: what they offer, and what they were offered for while connections live on it.
+fn nat_servers(state: &State) -> Vec<(IpAddr, Protocol, u16)> {
+    let live = state.connections().counts().keys().copied();
+    let offered = state.services().keys().flat_map(|service| {
+        let servers = state.offered(*service).into_iter();
+        servers.map(|(server, _weight)| (*service, server))
+    });
+    let mut found: Vec<_> = offered
+        .chain(live)
+        .filter_map(|(service, server)| {
+            let service = state.services().get(&service)?;
+            let server = state.servers().get(&server)?;
+            (server.method == ForwardingMethod::Nat).then_some((
+                server.address,
+                service.protocol,
+                service.port,
+            ))
+        })
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    found
 }
 
 impl Applied for Packets {
@@ -98,20 +270,21 @@ impl Applied for Packets {
     }
 
     fn table<'a>(&'a self, state: &State, index: u64) -> BoxFuture<'a, ()> {
-        let state = state.clone();
-        Box::pin(async move { self.install(&state, index).await })
+        let last = Last::of(state, index);
+        Box::pin(async move { self.take_state(last).await })
     }
 
     fn replaced<'a>(&'a self, state: &State, index: u64) -> BoxFuture<'a, ()> {
-        let state = state.clone();
+        let last = Last::of(state, index);
+        let connections = state.connections().clone();
         Box::pin(async move {
-            if state.current().is_none() {
+            if last.state.current().is_none() {
                 return;
             }
-            self.install(&state, index).await;
+            self.take_state(last).await;
             if self
                 .handle
-                .replace_connections(state.connections().iter().collect())
+                .replace_connections(connections.iter().collect())
                 .await
                 .is_err()
             {
@@ -147,4 +320,135 @@ pub(crate) fn limitations(config: &Config) -> Vec<String> {
         ));
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::net::Ipv4Addr;
+    use std::num::NonZeroU32;
+    use std::os::fd::OwnedFd;
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use dataplane::{EngineConfig, LeaseCell, PortKind};
+    use dataplane_core::Limits;
+    use model::command::{Command, Control, Response};
+    use rustix::net::sockopt::{Timeout, set_socket_timeout};
+    use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socket_with};
+
+    use super::*;
+    use crate::routing::tests::{Host, block_on};
+
+    fn config(method: &str) -> String {
+        format!(
+            "NetworkMask 255.255.255.0\n\
+             NAT\n  Gateway 10.9.0.1\nEndNAT\n\
+             Services\n  Service web tcp:80 connect\n  Service dns udp:53 none\nEndServices\n\
+             Servers\n  Server far 10.50.0.1 {method}\n  Server near 10.9.0.11 tunnel\nEndServers\n\
+             ServerPool Pool\n  AddServer far web/1 dns/1\n  AddServer near web/1\nEndServerPool\n\
+             AtmPool ATMs\n  AddAtm 10.9.0.2\nEndAtmPool\n\
+             VirtualHost www.my.org\n  Address 10.9.0.100\n  AddAtmPool ATMs\n  AddServerPool Pool\nEndVirtualHost\n"
+        )
+    }
+
+    fn apply(state: &mut State, config: &str) {
+        let applied = state.apply(Command::Control(Control::ApplyConfig {
+            source: config.to_owned(),
+            hosts: BTreeMap::new(),
+            expected: None,
+            by: "10.9.0.2".to_owned(),
+        }));
+        assert!(matches!(applied, Response::Applied(_)), "{applied:?}");
+    }
+
+    #[test]
+    fn servers_behind_nat_are_known_by_what_they_answer_from() {
+        let mut state = State::default();
+        apply(&mut state, &config("tunnel"));
+        assert_eq!(nat_servers(&state), []);
+        apply(&mut state, &config("nat"));
+        let far = IpAddr::from([10, 50, 0, 1]);
+        let both = [(far, Protocol::Tcp, 80), (far, Protocol::Udp, 53)];
+        assert_eq!(nat_servers(&state), both);
+    }
+
+    /// The table is compiled anew from the last state: the engine, a backup, asks for the routers that it is to use.
+    #[test]
+    fn a_server_behind_a_router_follows_the_kernels_route() {
+        let Some(host) = Host::new("a_server_behind_a_router_follows_the_kernels_route") else {
+            return;
+        };
+        host.ip("route add 10.50.0.0/24 via 10.9.0.254\n");
+        host.on(|| {
+            let cable = cable();
+            block_on(async {
+                let engine = EngineConfig {
+                    interface: "e0".to_owned(),
+                    port: PortKind::Ring,
+                    address: None,
+                    limits: Limits {
+                        pending_max: 10,
+                        connections_max: 10,
+                    },
+                };
+                let (handle, _events) =
+                    dataplane::start(engine, Arc::new(LeaseCell::new())).unwrap();
+                let interface = handle.interface().clone();
+                let packets = Arc::new(Packets::new(handle, interface, "e0".to_owned()));
+                packets.look(None).await;
+                let mut state = State::default();
+                apply(&mut state, &config("tunnel"));
+                packets.table(&state, 1).await;
+                let mut asked = asked_for(&cable, [10, 9, 0, 254]);
+                assert!(asked.contains(&Ipv4Addr::new(10, 9, 0, 11)), "{asked:?}");
+
+                let stop = CancellationToken::new();
+                let following = tokio::spawn({
+                    let (packets, stop) = (Arc::clone(&packets), stop.clone());
+                    async move { packets.follow(stop).await }
+                });
+                host.ip("route replace 10.50.0.0/24 via 10.9.0.253\n");
+                asked = tokio::task::spawn_blocking(move || asked_for(&cable, [10, 9, 0, 253]))
+                    .await
+                    .unwrap();
+                assert!(!asked.contains(&Ipv4Addr::new(10, 50, 0, 1)), "{asked:?}");
+                stop.cancel();
+                following.await.unwrap();
+                packets.unguard().await;
+                packets.engine().shutdown().await;
+            });
+        });
+    }
+
+    /// Everything that comes out of the cable.
+    fn cable() -> OwnedFd {
+        let every = NonZeroU32::new(u32::from(3_u16.to_be())).map(rustix::net::Protocol::from_raw);
+        let kind = SocketType::RAW;
+        let socket = socket_with(AddressFamily::PACKET, kind, SocketFlags::CLOEXEC, every).unwrap();
+        let wait = Some(Duration::from_millis(100));
+        set_socket_timeout(&socket, Timeout::Recv, wait).unwrap();
+        socket
+    }
+
+    /// The targets of ARP requests (RFC 826) up to the first for `router`.
+    fn asked_for(cable: &OwnedFd, router: [u8; 4]) -> Vec<Ipv4Addr> {
+        let (mut asked, end) = (Vec::new(), Instant::now() + Duration::from_secs(20));
+        let mut frame = [0; 2048];
+        while Instant::now() < end {
+            let Ok((length, _)) = recv(cable, &mut frame[..], RecvFlags::empty()) else {
+                continue;
+            };
+            let frame = &frame[..length];
+            if frame.get(12..14) != Some(&[8, 6]) || frame.get(20..22) != Some(&[0, 1]) {
+                continue;
+            }
+            let target: [u8; 4] = frame[38..42].try_into().unwrap();
+            asked.push(target.into());
+            if target == router {
+                return asked;
+            }
+        }
+        panic!("nobody asked for {router:?}, but for {asked:?}");
+    }
 }

@@ -55,3 +55,54 @@ impl ForwardingTable {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::net::Ipv4Addr;
+
+    use model::command::{Command, Control, Response};
+
+    use super::*;
+
+    const CONFIG: &str = "\
+        NetworkMask 255.255.255.0\n\
+        Services\n  Service web tcp:80 connect\nEndServices\n\
+        Servers\n  Server near 10.0.0.11 tunnel\n  Server far 10.9.0.12 tunnel\n  Server lost 10.8.0.13 tunnel\nEndServers\n\
+        ServerPool Pool\n  AddServer near web/1\n  AddServer far web/1\n  AddServer lost web/1\nEndServerPool\n\
+        AtmPool ATMs\n  AddAtm 10.0.0.1\nEndAtmPool\n\
+        VirtualHost www.my.org\n  Address 10.0.0.100\n  AddAtmPool ATMs\n  AddServerPool Pool\nEndVirtualHost\n";
+
+    #[test]
+    fn a_server_is_reached_by_the_next_hop_that_it_is_given() {
+        let mut state = State::default();
+        let applied = state.apply(Command::Control(Control::ApplyConfig {
+            source: CONFIG.to_owned(),
+            hosts: BTreeMap::new(),
+            expected: None,
+            by: "10.0.0.1".to_owned(),
+        }));
+        assert!(matches!(applied, Response::Applied(_)), "{applied:?}");
+        let router = Ipv4Addr::new(10, 0, 0, 254);
+        let table = ForwardingTable::compile(&state, 7, |to| match to {
+            IpAddr::V4(v4) => match v4.octets() {
+                [10, 0, ..] => Some(to),
+                [10, 9, ..] => Some(router.into()),
+                _ => None,
+            },
+            IpAddr::V6(_) => None,
+        });
+        let next_hops: Vec<_> = table
+            .servers
+            .iter()
+            .map(|server| (server.address, server.next_hop))
+            .collect();
+        let [near, far, lost] = [[10, 0, 0, 11], [10, 9, 0, 12], [10, 8, 0, 13]].map(IpAddr::from);
+        let router = IpAddr::from(router);
+        assert_eq!(
+            next_hops,
+            [(near, Some(near)), (far, Some(router)), (lost, None)]
+        );
+        assert_eq!(table.applied_index, 7);
+    }
+}

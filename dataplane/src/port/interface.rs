@@ -1,12 +1,12 @@
 //! What the engine needs to know of an interface, asked of the kernel.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use dataplane_core::{Interface, MacAddr};
 use pnet::datalink::{self, NetworkInterface};
 
-use super::socket;
+use super::{addresses6, socket};
 
 /// Why an interface cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -119,29 +119,15 @@ pub(crate) fn find(name: &str, address: Option<Ipv4Addr>) -> Result<Found, Inter
     };
     let io = |source| InterfaceError::io(name, source);
     let mtu = socket::mtu(&socket::open(0).map_err(io)?, name).map_err(io)?;
+    let ours6 = addresses6(name, None);
     let interface = Interface {
         mac: MacAddr(mac.octets()),
         address,
         prefix_len,
-        address6: first6(&device, is_global),
-        link_local: first6(&device, Ipv6Addr::is_unicast_link_local),
+        address6: ours6.address,
+        link_local: ours6.link_local,
         // IPv4 packets are never longer, whatever the device could carry.
         mtu: u16::try_from(mtu).unwrap_or(u16::MAX),
     };
     Ok(Found { interface, device })
-}
-
-fn first6(device: &NetworkInterface, wanted: impl Fn(&Ipv6Addr) -> bool) -> Option<Ipv6Addr> {
-    device.ips.iter().find_map(|network| match network.ip() {
-        IpAddr::V6(v6) => Some(v6).filter(|v6| wanted(v6)),
-        IpAddr::V4(_) => None,
-    })
-}
-
-/// Fit to be the source of packets that leave the link, unique local ones (RFC 4193) included.
-fn is_global(address: &Ipv6Addr) -> bool {
-    !(address.is_unicast_link_local()
-        || address.is_multicast()
-        || address.is_loopback()
-        || address.is_unspecified())
 }

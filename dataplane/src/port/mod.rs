@@ -1,5 +1,6 @@
 //! The packet sources and sinks. The only code that opens a packet socket or uses `unsafe`.
 
+mod addresses6;
 mod interface;
 mod offload;
 mod outbox;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use dataplane_core::{Frame, Interface};
 
+pub use addresses6::{Addresses6, addresses6};
 pub(crate) use interface::{Found, find};
 pub use interface::{InterfaceError, interface_names};
 pub(crate) use outbox::{Outbox, Push};

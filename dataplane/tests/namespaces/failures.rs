@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dataplane::{Count, Ended, EngineConfig, LeaseCell, PortKind, StartError, boottime};
+use dataplane::{
+    Count, Ended, EngineConfig, LeaseCell, PortKind, StartError, addresses6, boottime,
+};
 use dataplane_core::Limits;
 use model::conf::ForwardingMethod;
 use model::ids::Epoch;
@@ -116,6 +118,60 @@ fn an_interface_that_comes_back_as_another_ends_the_engine() {
     assert!(matches!(ended, Ended::InterfaceChanged { .. }), "{ended:?}");
     assert_eq!(block_on(router.handle.barrier()), Err(dataplane::Gone));
     assert_eq!(block_on(router.handle.shutdown()), ended);
+}
+
+/// Duplicate address detection and router advertisements change them at any time, also while the link is away.
+#[test]
+fn ipv6_addresses_that_come_and_go_do_not_end_the_engine() {
+    let Some(lab) = Lab::new("ipv6_addresses_that_come_and_go_do_not_end_the_engine") else {
+        return;
+    };
+    let router = lab.on("atm", || {
+        Router::start(PortKind::Ring, ForwardingMethod::Direct)
+    });
+    let atm = lab.name("atm");
+    let stats = router.handle.stats();
+    for (address, times) in [("fd00:9::2/64", 1), ("2001:db8:9::2/64", 2)] {
+        ip(&["-n", &atm, "link", "set", "e0", "down"]);
+        assert!(eventually(LIMIT, || stats.count(Count::PortFailures) == times));
+        ip(&["-n", &atm, "addr", "flush", "dev", "e0", "scope", "link"]);
+        ip(&["-n", &atm, "addr", "add", address, "dev", "e0", "nodad"]);
+        ip(&["-n", &atm, "link", "set", "e0", "up"]);
+        assert!(
+            eventually(LIMIT, || stats.count(Count::PortReopened) == times),
+            "{}",
+            router.account()
+        );
+    }
+    assert_eq!(block_on(router.handle.shutdown()), Ended::Shutdown);
+}
+
+#[test]
+fn the_ipv6_addresses_of_an_interface_are_found_in_its_own_namespace() {
+    let Some(lab) = Lab::new("the_ipv6_addresses_of_an_interface_are_found_in_its_own_namespace")
+    else {
+        return;
+    };
+    let look = |preferred| lab.on("atm", move || addresses6("e0", preferred));
+    assert!(eventually(LIMIT, || look(None).link_local.is_some()));
+    assert_eq!(look(None).address, None);
+    let [own, other] = ["fd00:9::2", "fd00:9::3"].map(|text| text.parse().unwrap());
+    for address in [own, other] {
+        let address = format!("{address}/64");
+        ip(&[
+            "-n",
+            &lab.name("atm"),
+            "addr",
+            "add",
+            &address,
+            "dev",
+            "e0",
+            "nodad",
+        ]);
+    }
+    assert_eq!(look(None).address, Some(own));
+    assert_eq!(look(Some(other)).address, Some(other));
+    assert_eq!(lab.on("client", || addresses6("e0", None)).address, None);
 }
 
 #[test]

@@ -11,6 +11,8 @@ mod guard;
 #[cfg(test)]
 mod lab;
 #[cfg(test)]
+mod multicast;
+#[cfg(test)]
 mod silence;
 #[cfg(test)]
 mod stream;

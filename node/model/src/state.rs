@@ -160,6 +160,22 @@ impl State {
             .map_or(ConfigNumber(0), |current| current.number)
     }
 
+    /// What forwarding needs of it besides connections, to be kept: without them and without the texts of versions. Holding
+    /// a whole clone would make each part of the connection table be copied when it next changes.
+    #[must_use]
+    pub fn for_forwarding(&self) -> Self {
+        Self {
+            versions: BTreeMap::new(),
+            connections: ConnectionTable::default(),
+            current: self.current.clone(),
+            tenure: self.tenure.clone(),
+            incarnations: self.incarnations.clone(),
+            servers: self.servers.clone(),
+            services: self.services.clone(),
+            down: self.down.clone(),
+        }
+    }
+
     /// The last [`VERSIONS_MAX`] versions.
     pub fn versions(&self) -> &BTreeMap<ConfigNumber, ConfigVersion> {
         &self.versions

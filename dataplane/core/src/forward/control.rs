@@ -1,5 +1,7 @@
 //! What comes from the replicated state, from the lease and from the clock.
 
+use std::net::Ipv6Addr;
+
 use model::Instant;
 use model::connections::{ConnectionChange, ConnectionKey};
 use model::ids::ServerId;
@@ -32,6 +34,12 @@ impl Forwarder {
         if vips_changed {
             self.speaker.vips_changed(now);
         }
+    }
+
+    /// The interface's IPv6 addresses have changed; see [`Interface`](crate::Interface).
+    pub fn set_addresses6(&mut self, address6: Option<Ipv6Addr>, link_local: Option<Ipv6Addr>) {
+        self.interface.address6 = address6;
+        self.interface.link_local = link_local;
     }
 
     /// Takes the lease as it is known now; called before each batch.
