@@ -7,10 +7,6 @@ mod compile;
 mod connections;
 mod counters;
 mod forward;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the forwarder does not steer fragments yet")
-)]
 mod fragments;
 mod frame;
 mod gate;

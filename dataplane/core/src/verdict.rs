@@ -59,8 +59,15 @@ pub enum DropReason {
     UnsupportedMethod,
     /// Segmentation of a kind this program cannot do.
     UnsupportedOffload,
-    /// IP fragment that cannot be steered.
+    /// IP fragment that contradicts itself or could write over a transport header (RFC 1858, RFC 3128), or of a message that is not
+    /// for a service.
     Fragment,
+    /// IP fragment whose first has not come, and too many are held already.
+    FragmentFull,
+    /// IP fragment that was held for its first, which did not come in time.
+    FragmentExpired,
+    /// IP fragment that was held, and gave way to newer ones.
+    FragmentDisplaced,
     /// A protocol the VIP does not serve.
     UnsupportedProtocol,
     /// An ICMP message that asks nothing of us and is about no packet of a connection.
@@ -185,6 +192,9 @@ verdicts! {
     UnsupportedMethod "unsupported-method"
     UnsupportedOffload "unsupported-offload"
     Fragment "fragment"
+    FragmentFull "fragment-full"
+    FragmentExpired "fragment-expired"
+    FragmentDisplaced "fragment-displaced"
     UnsupportedProtocol "unsupported-protocol"
     UnsupportedIcmp "unsupported-icmp"
     IcmpLimited "icmp-limited"

@@ -91,7 +91,7 @@ mod tests {
             connections.configure(10, Duration::from_secs(30));
             let now = Instant::BOOT;
             for step in steps {
-                let flow = |port| Flow::new(Ipv4Addr::LOCALHOST, port, VirtualServiceId(port % 3));
+                let flow = |port| Flow::new(Ipv4Addr::LOCALHOST.into(), port, VirtualServiceId(port % 3));
                 match step {
                     Step::Open(port, server) if connections.find(flow(port)).is_none() => {
                         connections.open(flow(port), ServerId(server), Record::Local, now);

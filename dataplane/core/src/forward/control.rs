@@ -125,6 +125,7 @@ impl Forwarder {
             (_, true) => {
                 self.counters.count_held_dropped(DropReason::RecordRefused);
                 self.connections.remove(id);
+                self.drop_parts(Flow::from_key(&key), DropReason::RecordRefused);
             }
             (Record::Asked, false) => self.connections.forget_record(id),
             (Record::Local | Record::Committed, false) => {}
@@ -139,10 +140,16 @@ impl Forwarder {
             .lease()
             .and_then(|lease| self.speaker.due().filter(|&due| due < lease.until));
         let question = self.neighbours.poll_timeout().filter(|_| self.may_ask());
-        [announcement, question, self.connections.poll_timeout()]
-            .into_iter()
-            .flatten()
-            .min()
+        let parts = self.fragments.poll_timeout();
+        [
+            announcement,
+            question,
+            parts,
+            self.connections.poll_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Announces, asks for next hops, ends holds and idle connections. Bounded work: when more is due,
@@ -153,6 +160,8 @@ impl Forwarder {
             self.neighbours
                 .ask(&self.interface, now, out, &mut self.counters);
         }
+        self.fragments.expire(now);
+        self.count_parts();
         self.expire(now, out);
     }
 
@@ -193,6 +202,7 @@ impl Forwarder {
                 Due::HoldExpired => {
                     self.counters.count_held_dropped(DropReason::HoldExpired);
                     self.connections.remove(id);
+                    self.drop_parts(flow, DropReason::HoldExpired);
                     continue;
                 }
                 Due::Closed => Event::ConnectionClosed,
@@ -254,20 +264,24 @@ impl Forwarder {
 
     /// Sends the held frame of a connection whose record is committed.
     fn release<S: Sink>(&mut self, id: u32, now: Instant, out: &mut S) {
-        if !self
+        let Some(flow) = self
             .connections
             .get(id)
-            .is_some_and(|entry| entry.has_held())
-        {
+            .filter(|entry| entry.has_held())
+            .map(|entry| entry.flow)
+        else {
             return;
-        }
-        match self
-            .gate
-            .voice(now, out)
-            .and_then(|mut voice| self.send_held(id, &mut voice))
-        {
+        };
+        match self.gate.voice(now, out).and_then(|mut voice| {
+            self.send_held(id, &mut voice)?;
+            self.release_parts(flow, &mut voice);
+            Ok(())
+        }) {
             Ok(()) => self.counters.note(Event::HeldReleased),
-            Err(reason) => self.counters.count_held_dropped(reason),
+            Err(reason) => {
+                self.counters.count_held_dropped(reason);
+                self.drop_parts(flow, reason);
+            }
         }
         self.connections.release_held(id);
     }
@@ -296,5 +310,6 @@ impl Forwarder {
             self.connections.remove(id);
             from = next;
         }
+        self.drop_all_parts(reason);
     }
 }

@@ -3,6 +3,7 @@
 //! `receive` is the packet path; `control` has what comes from the replicated state and from the clock.
 
 mod control;
+mod fragments;
 mod segment;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use model::planted::{self, Bug};
 
 use crate::connections::{Connections, Flow};
 use crate::counters::{Counters, Event};
+use crate::fragments::{Bounds, Fragments};
 use crate::frame::Offload;
 use crate::gate::{Gate, Voice};
 use crate::limiter::Limiter;
@@ -64,6 +66,7 @@ pub struct Forwarder {
     gate: Gate,
     routes: Routes,
     connections: Connections,
+    fragments: Fragments<Flow>,
     neighbours: Neighbours,
     speaker: Speaker,
     icmp_limit: Limiter,
@@ -81,6 +84,7 @@ impl Forwarder {
             gate: Gate::default(),
             routes: Routes::default(),
             connections: Connections::new(&limits),
+            fragments: Fragments::new(Bounds::default()),
             neighbours: Neighbours::default(),
             speaker: Speaker::default(),
             icmp_limit: Limiter::new(ICMP_INTERVAL, ICMP_BURST),
@@ -294,8 +298,10 @@ impl Forwarder {
         {
             return Err(DropReason::SourceRoute);
         }
-        if packet.part().is_some() {
-            return Err(DropReason::Fragment);
+        if let Some(part) = packet.part() {
+            let verdict = self.fragment(frame, &mut packet, part, now, &mut voice);
+            self.count_parts();
+            return verdict;
         }
         if packet.protocol() != icmp::protocol(&packet) {
             let segment = Segment::of(&packet)?;

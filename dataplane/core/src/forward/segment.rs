@@ -43,7 +43,7 @@ impl Segment {
                 })
             }
             Protocol::Udp => {
-                let whole = packet.part().is_none();
+                let whole = !packet.is_fragment();
                 let udp = Udp::parse(packet.payload(), whole).map_err(DropReason::Malformed)?;
                 Ok(Self {
                     protocol: Protocol::Udp,
@@ -58,6 +58,19 @@ impl Segment {
 }
 
 impl Forwarder {
+    /// The connection that a packet to a VIP is of, known or not.
+    pub(super) fn flow<B: Deref<Target = [u8]>>(
+        &mut self,
+        packet: &Ip<B>,
+        segment: Segment,
+    ) -> Result<Flow, DropReason> {
+        let (vip, port) = (packet.destination(), segment.destination_port);
+        let service = self.routes.at(vip, segment.protocol, port)?;
+        let id = self.routes.service(service)?.id;
+        self.about.service = Some(id);
+        Ok(Flow::new(packet.source(), segment.source_port, id))
+    }
+
     pub(super) fn segment<S: Sink>(
         &mut self,
         frame: Received,

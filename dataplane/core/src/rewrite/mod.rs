@@ -97,7 +97,7 @@ pub(crate) fn plan<B: Deref<Target = [u8]>>(
         Gso::Other(_) => Err(unsupported),
         Gso::Udp { segment } => datagrams(packet, usize::from(segment), mtu),
         Gso::Tcp { segment } => {
-            if packet.protocol() != ipv4::TCP || packet.part().is_some() {
+            if packet.protocol() != ipv4::TCP || packet.is_fragment() {
                 return Err(unsupported);
             }
             let tcp = Tcp::parse(packet.payload())
@@ -143,7 +143,7 @@ fn datagrams<B: Deref<Target = [u8]>>(
     mtu: usize,
 ) -> Result<Plan, Refusal> {
     let unsupported = Err(Refusal::Drop(DropReason::UnsupportedOffload));
-    if packet.protocol() != ipv4::UDP || packet.part().is_some() || segment < SEGMENT_MIN {
+    if packet.protocol() != ipv4::UDP || packet.is_fragment() || segment < SEGMENT_MIN {
         return unsupported;
     }
     let headers = packet.header().len() + udp::HEADER_LEN;

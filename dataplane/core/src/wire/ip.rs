@@ -7,20 +7,14 @@ use super::checksum::Sum;
 use super::ipv4::{self, Ipv4};
 use super::ipv6::{self, Ipv6};
 use crate::Malformed;
+use crate::fragments::Key;
+use crate::fragments::part::Part;
 
 /// A packet whose lengths were proved by the constructor of its version.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Ip<B> {
     V4(Ipv4<B>),
     V6(Ipv6<B>),
-}
-
-/// The place of a fragment in its datagram.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Part {
-    /// In bytes.
-    pub(crate) offset: u16,
-    pub(crate) identification: u32,
 }
 
 impl<'a> Ip<&'a mut [u8]> {
@@ -121,16 +115,45 @@ impl<B: Deref<Target = [u8]>> Ip<B> {
         }
     }
 
-    /// Its place, if it is a part of a larger packet.
-    pub(crate) fn part(&self) -> Option<Part> {
+    /// It is a part of a larger packet.
+    pub(crate) fn is_fragment(&self) -> bool {
         match self {
-            Self::V4(packet) => packet.is_fragment().then(|| Part {
-                offset: packet.fragment_offset(),
-                identification: u32::from(packet.identification()),
+            Self::V4(packet) => packet.is_fragment(),
+            Self::V6(packet) => packet.fragment().is_some(),
+        }
+    }
+
+    /// Its place in its datagram, and which one that is; `None` if it is whole.
+    pub(crate) fn part(&self) -> Option<(Key, Part)> {
+        match self {
+            Self::V4(packet) => packet.is_fragment().then(|| {
+                let protocol = packet.protocol();
+                let (source, destination) = (packet.source(), packet.destination());
+                let part = Part {
+                    protocol,
+                    offset: packet.fragment_offset() >> 3,
+                    more: packet.more_fragments() != 0,
+                    len: packet.payload().len(),
+                    header_len: packet.header().len(),
+                };
+                let id = packet.identification();
+                (Key::ipv4(source, destination, id, protocol), part)
             }),
-            Self::V6(packet) => packet.fragment().map(|fragment| Part {
-                offset: fragment.offset,
-                identification: fragment.identification,
+            Self::V6(packet) => packet.fragment().map(|fragment| {
+                /// The fragment header (RFC 8200 §4.5), which is not counted.
+                const NOT_COUNTED: usize = ipv6::HEADER_LEN + 8;
+                let part = Part {
+                    protocol: packet.protocol(),
+                    offset: fragment.offset >> 3,
+                    more: fragment.more,
+                    len: packet.bytes().len() - fragment.data_at,
+                    header_len: fragment.data_at.saturating_sub(NOT_COUNTED),
+                };
+                let (source, destination) = (packet.source(), packet.destination());
+                (
+                    Key::ipv6(source, destination, fragment.identification),
+                    part,
+                )
             }),
         }
     }

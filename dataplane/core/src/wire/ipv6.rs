@@ -33,6 +33,8 @@ const OFFSET_MASK: u16 = 0xfff8;
 pub(crate) struct Fragment {
     /// In bytes.
     pub(crate) offset: u16,
+    /// Where in the packet the data after the fragment header begins.
+    pub(crate) data_at: usize,
     pub(crate) more: bool,
     pub(crate) identification: u32,
 }
@@ -173,6 +175,7 @@ fn walk(fixed: &[u8; HEADER_LEN], bytes: &[u8]) -> Result<Headers, Malformed> {
                 let offset = word(header, 2);
                 found.fragment = Some(Fragment {
                     offset: offset & OFFSET_MASK,
+                    data_at: found.header_len,
                     more: offset & MORE_FRAGMENTS != 0,
                     identification: u32::from_be_bytes([
                         header[4], header[5], header[6], header[7],

@@ -2,6 +2,7 @@
 
 mod arp;
 mod connections;
+mod fragments;
 mod icmp;
 mod ipv6;
 mod lease;

@@ -127,6 +127,18 @@ fn the_verdict_of_single_frames() {
         (
             "later fragment",
             syn.clone().with(|p| p.fragment = 3).frame(ROUTER, ATM),
+            Verdict::Held,
+        ),
+        (
+            "fragment over the flags",
+            syn.clone().with(|p| p.fragment = 1).frame(ROUTER, ATM),
+            drop(DropReason::Fragment),
+        ),
+        (
+            "first fragment of a ping",
+            Packet::icmp(CLIENT, VIP, 8, 0, [0; 4], &[0; 16])
+                .with(|p| p.fragment = 0x2000)
+                .frame(ROUTER, ATM),
             drop(DropReason::Fragment),
         ),
         ("from a VIP", from(VIP.octets()), drop(DropReason::Martian)),

@@ -1,0 +1,120 @@
+//! IP fragments: the first of a datagram goes as its ports say, the others go after it.
+
+use model::Instant;
+
+use super::segment::Segment;
+use super::{Forwarder, Received};
+use crate::connections::Flow;
+use crate::counters::Event;
+use crate::fragments::part::{Part, Place};
+use crate::fragments::{Key, Later};
+use crate::gate::Voice;
+use crate::rewrite::{self, Refusal};
+use crate::wire::icmp;
+use crate::wire::ip::Ip;
+use crate::{DropReason, Sink, Verdict};
+
+impl Forwarder {
+    pub(super) fn fragment<S: Sink>(
+        &mut self,
+        frame: Received,
+        packet: &mut Ip<&mut [u8]>,
+        (key, part): (Key, Part),
+        now: Instant,
+        voice: &mut Voice<'_, S>,
+    ) -> Result<Verdict, DropReason> {
+        match part.place().map_err(|_suspect| DropReason::Fragment)? {
+            // Nobody puts an ICMP message together here, and nothing in its other parts says whose they are.
+            Place::Whole | Place::First if packet.protocol() == icmp::protocol(packet) => {
+                Err(DropReason::Fragment)
+            }
+            Place::Whole | Place::First => {
+                let segment = Segment::of(packet)?;
+                let flow = self.flow(packet, segment)?;
+                let verdict = self.segment(frame, packet, segment, now, voice)?;
+                let waits = verdict == Verdict::Held;
+                if waits || verdict == Verdict::Transmit {
+                    let early = self.fragments.first(key, flow, waits, now);
+                    self.send_parts(early, flow, voice);
+                }
+                Ok(verdict)
+            }
+            Place::Later => match self.fragments.later(key, packet.bytes(), now) {
+                Later::Follow(flow) => {
+                    self.about.service = Some(flow.service());
+                    self.follow(packet, flow, voice)?;
+                    Ok(Verdict::Transmit)
+                }
+                Later::Held => Ok(Verdict::Held),
+                Later::Full(_bound) => Err(DropReason::FragmentFull),
+            },
+        }
+    }
+
+    /// The connection's first packet has left: what was held of its datagram leaves after it.
+    pub(super) fn release_parts<S: Sink>(&mut self, flow: Flow, voice: &mut Voice<'_, S>) {
+        let parts = self.fragments.release(|held| *held == flow);
+        self.send_parts(parts, flow, voice);
+    }
+
+    /// The connection's first packet will not leave, and with it nothing of its datagram.
+    pub(super) fn drop_parts(&mut self, flow: Flow, reason: DropReason) {
+        for _part in self.fragments.release(|held| *held == flow) {
+            self.counters.count_held_dropped(reason);
+        }
+    }
+
+    /// Forgets every datagram: the end of a lease.
+    pub(super) fn drop_all_parts(&mut self, reason: DropReason) {
+        for _part in 0..self.fragments.clear() {
+            self.counters.count_held_dropped(reason);
+        }
+        self.count_parts();
+    }
+
+    /// Counts what the table of fragments threw away.
+    pub(super) fn count_parts(&mut self) {
+        let dropped = self.fragments.take_dropped();
+        for (count, reason) in [
+            (dropped.expired, DropReason::FragmentExpired),
+            (dropped.displaced, DropReason::FragmentDisplaced),
+        ] {
+            for _part in 0..count {
+                self.counters.count_held_dropped(reason);
+            }
+        }
+    }
+
+    fn send_parts<S: Sink>(&mut self, parts: Vec<Box<[u8]>>, flow: Flow, voice: &mut Voice<'_, S>) {
+        for mut part in parts {
+            let sent = Ip::parse_mut(&mut part)
+                .map_err(DropReason::Malformed)
+                .and_then(|mut packet| self.follow(&mut packet, flow, voice));
+            match sent {
+                Ok(()) => self.counters.note(Event::HeldReleased),
+                Err(reason) => self.counters.count_held_dropped(reason),
+            }
+        }
+    }
+
+    /// Sends a later fragment the way of its connection.
+    fn follow<S: Sink>(
+        &mut self,
+        packet: &mut Ip<&mut [u8]>,
+        flow: Flow,
+        voice: &mut Voice<'_, S>,
+    ) -> Result<(), DropReason> {
+        let id = self
+            .connections
+            .find(flow)
+            .ok_or(DropReason::NoConnection)?;
+        let route = self.route(self.connections.server(id)?)?;
+        let plan =
+            rewrite::plan(packet, Default::default(), &route).map_err(|refusal| match refusal {
+                // The sender was told when the first did not fit; this one is no larger.
+                Refusal::TooBig => DropReason::PathTooNarrow,
+                Refusal::Drop(reason) => reason,
+            })?;
+        self.send(packet, plan, Default::default(), &route, voice)
+    }
+}
