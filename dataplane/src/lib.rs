@@ -8,6 +8,7 @@ mod engine;
 mod guard;
 mod handle;
 mod lease_cell;
+pub mod offline;
 mod offload;
 mod outlet;
 mod port;
@@ -17,6 +18,7 @@ mod stats;
 mod wake;
 
 pub use clock::boottime;
+pub use dataplane_core::MacAddr;
 pub use engine::{Ended, Snapshot};
 pub use guard::{Guard, GuardError};
 pub use handle::{EngineConfig, Gone, Handle, StartError, start};
