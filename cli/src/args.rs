@@ -1,10 +1,12 @@
 //! The command line: every command and option, its default and its bounds.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use dataplane::MacAddr;
 
 use crate::endpoint::Endpoint;
 
@@ -92,6 +94,8 @@ pub(crate) enum Command {
     Counters,
     /// Show the digest of the replicated state of the ATM that answers: equal at equal indexes on all ATMs
     Digest,
+    /// Say what an active ATM would do with each frame of a capture, without asking the cluster
+    Explain(Explain),
     /// Print the version of atmctl
     Version,
     /// Print the completions for a shell
@@ -115,6 +119,28 @@ pub(crate) struct Connections {
     /// At most so many, up to a million [default: as many as the ATM gives]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=CONNECTIONS_MAX))]
     pub(crate) limit: Option<u64>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Explain {
+    /// The configuration file; - is stdin
+    #[arg(long, value_name = "FILE")]
+    pub(crate) conf: PathBuf,
+    /// The capture, pcap or pcapng of an Ethernet interface; - is stdin
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pcap: PathBuf,
+    /// Write the frames that would be sent, as pcap
+    #[arg(long, value_name = "FILE")]
+    pub(crate) write: Option<PathBuf>,
+    /// Addresses of the names in the configuration, in the form of /etc/hosts
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hosts: Option<PathBuf>,
+    /// The ATM's own address; twice, for one of each family [default: the first AddAtm]
+    #[arg(long, value_name = "IP")]
+    pub(crate) own: Vec<IpAddr>,
+    /// A host's Ethernet address, also the ATM's own [default: 02:00 and the last four bytes of the IP address]
+    #[arg(long, value_name = "IP=MAC", value_parser = parse_neighbour)]
+    pub(crate) neigh: Vec<(IpAddr, MacAddr)>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -168,6 +194,31 @@ fn parse_timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
+fn parse_neighbour(text: &str) -> Result<(IpAddr, MacAddr), String> {
+    let (ip, mac) = text
+        .split_once('=')
+        .ok_or_else(|| "must be IP=MAC, as 10.0.0.11=52:54:00:12:34:56".to_owned())?;
+    let ip = ip.parse().map_err(|_| format!("{ip} is no IP address"))?;
+    let mac = parse_mac(mac)
+        .filter(|mac| !mac.is_group() && *mac != MacAddr::ZERO)
+        .ok_or_else(|| format!("{mac} is no Ethernet address of a host"))?;
+    Ok((ip, mac))
+}
+
+fn parse_mac(text: &str) -> Option<MacAddr> {
+    let mut mac = [0; 6];
+    let mut parts = text.split(':');
+    for byte in &mut mac {
+        let part = parts.next()?;
+        // `from_str_radix` would take a sign.
+        if !matches!(part.len(), 1 | 2) || part.starts_with('+') {
+            return None;
+        }
+        *byte = u8::from_str_radix(part, 16).ok()?;
+    }
+    parts.next().is_none().then_some(MacAddr(mac))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,6 +240,29 @@ mod tests {
         }
         for text in ["0", "-1", "3600.5", "1e300", "NaN", "inf", "five", ""] {
             assert!(parse_timeout(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn neighbours_are_two_addresses() {
+        assert_eq!(
+            parse_neighbour("2001:db8::b=2:0:A:0:0:0b"),
+            Ok((
+                "2001:db8::b".parse().unwrap(),
+                MacAddr([2, 0, 10, 0, 0, 11])
+            ))
+        );
+        for text in [
+            "10.0.0.11",
+            "host=02:00:0a:00:00:0b",
+            "10.0.0.11=02:00:0a:00:00",
+            "10.0.0.11=02:00:0a:00:00:0b:0c",
+            "10.0.0.11=02:00:0a:00:00:+b",
+            "10.0.0.11=02:00:0a:00:00:00b",
+            "10.0.0.11=ff:ff:ff:ff:ff:ff",
+            "10.0.0.11=00:00:00:00:00:00",
+        ] {
+            assert!(parse_neighbour(text).is_err(), "{text}");
         }
     }
 

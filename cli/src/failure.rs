@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use dataplane::offline::CaptureError;
+
 use crate::endpoint::Endpoint;
 use crate::output;
 
@@ -18,6 +20,22 @@ pub(crate) enum Failure {
     Invalid { file: String },
     #[error("cannot read {}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
+    /// A capture that cannot be read, or not to its end.
+    #[error("cannot read {}: {source}", path.display())]
+    Capture { path: PathBuf, source: CaptureError },
+    /// A file of host names that cannot be used.
+    #[error("{}:{line}: {why}", path.display())]
+    Hosts {
+        path: PathBuf,
+        line: usize,
+        why: String,
+    },
+    /// Options that contradict one another, or the configuration.
+    #[error("{0}")]
+    Usage(String),
+    /// A file for results.
+    #[error("cannot write {}: {source}", path.display())]
+    Write { path: PathBuf, source: io::Error },
     /// Nobody there, or no answer in time.
     #[error("cannot reach {endpoint}: {why} (is atmd running there? --endpoint names another ATM)")]
     Unreachable { endpoint: Endpoint, why: String },
@@ -53,11 +71,11 @@ impl Failure {
     fn code(&self) -> u8 {
         match self {
             Self::Refused(_) | Self::Invalid { .. } => 1,
-            Self::File { .. } => 2,
+            Self::File { .. } | Self::Capture { .. } | Self::Hosts { .. } | Self::Usage(_) => 2,
             Self::Unreachable { .. } | Self::Unavailable { .. } | Self::Unknown { .. } => {
                 EX_UNAVAILABLE
             }
-            Self::Output(_) => EX_IOERR,
+            Self::Output(_) | Self::Write { .. } => EX_IOERR,
             Self::Runtime(_) => EX_OSERR,
         }
     }

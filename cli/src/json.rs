@@ -28,6 +28,17 @@ pub(crate) struct Status {
     pub(crate) tenure: Option<Tenure>,
 }
 
+/// One frame of `explain`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Frame<'a> {
+    /// From 1.
+    pub(crate) index: u64,
+    pub(crate) verdict: &'a str,
+    pub(crate) server: Option<&'a str>,
+    pub(crate) reason: &'a str,
+    pub(crate) emitted: u64,
+}
+
 #[derive(Debug, Serialize)]
 pub(crate) struct Atm {
     pub(crate) name: String,

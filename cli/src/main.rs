@@ -8,6 +8,7 @@ mod client;
 mod commands;
 mod endpoint;
 mod failure;
+mod hosts;
 mod json;
 mod offline;
 mod output;

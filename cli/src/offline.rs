@@ -1,7 +1,9 @@
 //! Configuration files: read, checked without the cluster, and their problems drawn at their place.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
+use std::net::IpAddr;
 use std::ops::Range;
 use std::path::Path;
 
@@ -22,6 +24,28 @@ pub(crate) struct Checked {
 
 /// Reads and checks `path`; `-` is stdin.
 pub(crate) fn check(path: &Path) -> Result<Checked, Failure> {
+    Ok(check_by_itself(path)?.0)
+}
+
+/// Reads and checks `path`, with the addresses of `hosts`; returns those that it needs. A name without one is an error.
+pub(crate) fn check_with_hosts(
+    path: &Path,
+    hosts: &BTreeMap<String, IpAddr>,
+) -> Result<(Checked, BTreeMap<String, IpAddr>), Failure> {
+    let (mut file, checked) = check_by_itself(path)?;
+    let needed = checked.config.as_ref().map(|config| {
+        let names = config.host_names().into_iter();
+        names
+            .filter_map(|name| Some((name.to_owned(), *hosts.get(name)?)))
+            .collect()
+    });
+    let needed = needed.unwrap_or_default();
+    file.diagnostics
+        .extend(checked.check_resolved(&file.name, &file.source, &needed));
+    Ok((file, needed))
+}
+
+fn check_by_itself(path: &Path) -> Result<(Checked, conf::Checked), Failure> {
     let bytes = read(path).map_err(|source| Failure::File {
         path: path.to_owned(),
         source,
@@ -31,14 +55,17 @@ pub(crate) fn check(path: &Path) -> Result<Checked, Failure> {
     } else {
         printable(&path.to_string_lossy()).into_owned()
     };
-    Ok(Checked {
-        diagnostics: conf::check_bytes(&name, &bytes).diagnostics,
+    let checked = conf::check_bytes(&name, &bytes);
+    let file = Checked {
+        diagnostics: checked.diagnostics.clone(),
         source: String::from_utf8_lossy(&bytes).into_owned(),
         name,
-    })
+    };
+    Ok((file, checked))
 }
 
-fn is_stdin(path: &Path) -> bool {
+/// Whether `path` stands for stdin.
+pub(crate) fn is_stdin(path: &Path) -> bool {
     path == Path::new("-")
 }
 

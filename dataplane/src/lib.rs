@@ -9,6 +9,7 @@ mod guard;
 mod handle;
 mod lease_cell;
 mod multicast;
+pub mod offline;
 mod offload;
 mod outlet;
 mod port;
@@ -18,6 +19,7 @@ mod stats;
 mod wake;
 
 pub use clock::boottime;
+pub use dataplane_core::MacAddr;
 pub use engine::{Ended, Snapshot};
 pub use guard::{Guard, GuardError, Guarded};
 pub use handle::{EngineConfig, Gone, Handle, StartError, start};

@@ -5,6 +5,7 @@ mod config;
 mod connections;
 mod counters;
 mod digest;
+mod explain;
 mod failover;
 mod local;
 mod status;
@@ -31,6 +32,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
         Command::Config(command) => config::run(global, command).await,
         Command::Counters => counters::run(global).await,
         Command::Digest => digest::run(global).await,
+        Command::Explain(arguments) => explain::run(global, arguments),
         Command::Version => local::version(global),
         Command::Completions { shell } => local::completions(*shell),
     }

@@ -14,6 +14,8 @@ mod digest;
 #[cfg(test)]
 mod double;
 #[cfg(test)]
+mod explain;
+#[cfg(test)]
 mod failover;
 #[cfg(test)]
 mod local;

@@ -109,6 +109,80 @@ pub enum Malformed {
     Offload,
 }
 
+impl Verdict {
+    /// Why, in one short sentence for an operator: without a capital at its begin and a full stop at its end.
+    pub const fn why(self) -> &'static str {
+        match self {
+            Self::Transmit => "sent to the server of its connection",
+            Self::Held => "waits until its connection is recorded, or for the first fragment",
+            Self::Answered => "a request to the VIP itself was answered",
+            Self::FragmentationNeeded => {
+                "too big for the path to the server, and the sender was told the MTU that fits"
+            }
+            Self::Host => {
+                "not for a VIP at this ATM's Ethernet address, so it is left to the host's kernel"
+            }
+            Self::Drop(reason) => reason.why(),
+        }
+    }
+}
+
+impl DropReason {
+    const fn why(self) -> &'static str {
+        match self {
+            Self::Malformed(malformed) => malformed.why(),
+            Self::NotActive => "for a VIP, but this ATM is a backup",
+            Self::LeaseExpired => "for a VIP, but the lease of this ATM has run out",
+            Self::Stale => "waited too long in the socket",
+            Self::NoService => "no service of the VIP has this protocol and port",
+            Self::NoServer => "the service has no server that takes new connections",
+            Self::NoConnection => "not a first packet, and its connection is not known",
+            Self::TableFull => "NumConnections is reached",
+            Self::PendingFull => "too many connections wait for their record",
+            Self::HalfOpenFull => "too many connections have not gone beyond their first packet",
+            Self::ReplicatorFull => "too many records wait to be replicated",
+            Self::AlreadyHeld => "its connection waits for its record and holds a packet already",
+            Self::HoldExpired => "its connection's record was not committed in time",
+            Self::RecordRefused => "its connection's record was refused",
+            Self::NoNeighbour => "the Ethernet address of the next hop to the server is not known",
+            Self::NoOwnAddress => "the tunnel is over IPv6, and this ATM has no IPv6 address",
+            Self::UnknownServer => "its connection's server is not in the forwarding table",
+            Self::UnsupportedMethod => "the server's forwarding method is not there yet",
+            Self::UnsupportedOffload => "needs a kind of segmentation that is not there",
+            Self::Fragment => "a fragment that contradicts itself, or of a message to no service",
+            Self::FragmentFull => "a fragment without its first, and too many are held already",
+            Self::FragmentExpired => "a fragment whose first did not come in time",
+            Self::FragmentDisplaced => "a fragment without its first gave way to newer ones",
+            Self::UnsupportedProtocol => "a protocol that a VIP does not serve",
+            Self::UnsupportedIcmp => "ICMP that asks nothing and is about no connection",
+            Self::IcmpLimited => {
+                "too big for the path, and the sender was not told to keep a limit"
+            }
+            Self::FirstPacketTooBig => "a first packet that is larger than the MTU is not held",
+            Self::PathTooNarrow => "too big for the path to the server, and nobody can be told",
+            Self::LinkBroadcast => "unicast IP in a broadcast or multicast frame",
+            Self::SourceRoute => "wants to be sent on from here by a routing header",
+            Self::Martian => "a source address that no client can have",
+            Self::ForeignClaim => "another Ethernet address claims the VIP",
+        }
+    }
+}
+
+impl Malformed {
+    const fn why(self) -> &'static str {
+        match self {
+            Self::Truncated => "shorter than its headers say",
+            Self::Version => "the IP version is not that of its Ethernet type",
+            Self::HeaderLength => "a header length that cannot be",
+            Self::TotalLength => "an IP length that cannot be",
+            Self::Checksum => "the checksum of the IP header is wrong",
+            Self::Arp => "ARP with fields that cannot be",
+            Self::NeighbourDiscovery => "neighbour discovery with fields that cannot be",
+            Self::Offload => "what is left to be done points outside the frame",
+        }
+    }
+}
+
 /// Makes array and matches out of one row per verdict, so that its name is written once.
 macro_rules! verdicts {
     (
@@ -229,5 +303,17 @@ mod tests {
                 .all(|name| name.chars().all(|c| c.is_ascii_lowercase() || c == '-')),
             "{names:?}"
         );
+    }
+
+    #[test]
+    fn every_why_is_one_short_sentence_of_its_own() {
+        let all: BTreeSet<_> = Verdict::ALL.iter().map(|verdict| verdict.why()).collect();
+        assert_eq!(all.len(), Verdict::COUNT);
+        for why in all {
+            assert!(
+                why.len() <= 90 && !why.contains('\n') && !why.ends_with('.'),
+                "{why}"
+            );
+        }
     }
 }
