@@ -205,7 +205,7 @@ fn new_connections_are_shared_out_by_weight() {
     for port in 1..=6 {
         assert_eq!(rig.packet(&tcp(port, ASYNC, SYN, b"")), Verdict::Transmit);
     }
-    let servers: Vec<u16> = rig.out.opened.iter().map(|(_, server)| server.0).collect();
+    let servers: Vec<u16> = rig.out.opened.iter().map(|(_, pin)| pin.server.0).collect();
     assert_eq!(servers, [0, 1, 0, 0, 1, 0]);
 }
 
