@@ -12,8 +12,7 @@ use std::time::Duration;
 
 use dataplane_core::{Counters, Forwarder, ForwardingTable, Interface};
 use model::Instant;
-use model::connections::{ConnectionChange, ConnectionKey};
-use model::ids::ServerId;
+use model::connections::{ConnectionChange, ConnectionKey, Pin};
 use model::planted::{self, Bug};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::mpsc::error::TryRecvError;
@@ -40,7 +39,7 @@ pub(crate) enum Control {
     Install(Box<ForwardingTable>),
     Addresses6(Addresses6),
     Commit(Vec<ConnectionChange>),
-    Replace(Vec<(ConnectionKey, ServerId)>),
+    Replace(Vec<(ConnectionKey, Pin)>),
     Refuse(ConnectionKey),
     Barrier(oneshot::Sender<()>),
     Relinquish(oneshot::Sender<()>),

@@ -7,8 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use dataplane_core::{Forwarder, ForwardingTable, Interface, Limits};
-use model::connections::{ConnectionChange, ConnectionKey};
-use model::ids::ServerId;
+use model::connections::{ConnectionChange, ConnectionKey, Pin};
 use model::planted::{self, Bug};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::info;
@@ -238,10 +237,7 @@ impl Handle {
     }
 
     /// Replaces the whole connection table, as after a snapshot. The engine is busy for about 100 ns per entry.
-    pub async fn replace_connections(
-        &self,
-        all: Vec<(ConnectionKey, ServerId)>,
-    ) -> Result<(), Gone> {
+    pub async fn replace_connections(&self, all: Vec<(ConnectionKey, Pin)>) -> Result<(), Gone> {
         self.send(Control::Replace(all)).await
     }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use dataplane_core::{Lease, Sink};
 use model::Instant;
-use model::connections::ConnectionKey;
-use model::ids::{Epoch, ServerId};
+use model::connections::{ConnectionKey, Pin};
+use model::ids::Epoch;
 use model::planted::{self, Bug};
 use rustix::io::Errno;
 use tokio::sync::mpsc;
@@ -24,7 +24,7 @@ use crate::stats::{Count, Stats};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A connection is to be opened: replicate it and give it back with `commit` (or `refuse`).
-    Open(ConnectionKey, ServerId),
+    Open(ConnectionKey, Pin),
     /// A connection is over: replicate that.
     Close(ConnectionKey),
 }
@@ -209,8 +209,8 @@ impl Sink for Outlet {
         }
     }
 
-    fn open(&mut self, key: ConnectionKey, server: ServerId) -> bool {
-        self.tell(Event::Open(key, server))
+    fn open(&mut self, key: ConnectionKey, pin: Pin) -> bool {
+        self.tell(Event::Open(key, pin))
     }
 
     fn close(&mut self, key: ConnectionKey) -> bool {
@@ -394,7 +394,7 @@ mod tests {
             port: 1,
             service: model::ids::VirtualServiceId(1),
         };
-        assert!(outlet.open(key, ServerId(1)));
+        assert!(outlet.open(key, model::ids::ServerId(1).into()));
         assert!(!outlet.close(key));
         assert_eq!(stats.count(Count::EventsFull), 1);
     }

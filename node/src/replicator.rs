@@ -32,6 +32,8 @@ pub(crate) struct ReplicatorCounters {
     pub(crate) entries: AtomicU64,
     /// Changes committed.
     pub(crate) committed: AtomicU64,
+    /// Connections committed whose sticky client belongs to no server: no room for another client.
+    pub(crate) not_stuck: AtomicU64,
     /// Changes refused: no tenure, no quorum, a stale epoch or a full table.
     pub(crate) refused: AtomicU64,
 }
@@ -112,10 +114,20 @@ impl Replicator {
 
     async fn finish(&self, changes: Vec<ConnectionChange>, outcome: Result<Response, String>) {
         match outcome {
-            Ok(Response::Connections { accepted, refused }) => {
+            Ok(Response::Connections {
+                accepted,
+                refused,
+                not_stuck,
+            }) => {
+                // Of those that were accepted, so many were not proposed.
+                let not_stuck = u64::from(not_stuck);
+                let committed = (accepted.len() as u64).saturating_sub(not_stuck);
                 self.counters
                     .committed
-                    .fetch_add(accepted.len() as u64, Ordering::Relaxed);
+                    .fetch_add(committed, Ordering::Relaxed);
+                self.counters
+                    .not_stuck
+                    .fetch_add(not_stuck, Ordering::Relaxed);
                 self.counters
                     .refused
                     .fetch_add(refused.len() as u64, Ordering::Relaxed);
@@ -142,8 +154,8 @@ impl Replicator {
             .refused
             .fetch_add(changes.len() as u64, Ordering::Relaxed);
         for change in changes {
-            if matches!(change, ConnectionChange::Open(..))
-                && self.engine.refuse(*change.key()).await.is_err()
+            if let ConnectionChange::Open(key, _) = change
+                && self.engine.refuse(*key).await.is_err()
             {
                 return;
             }
@@ -153,7 +165,7 @@ impl Replicator {
 
 fn change(event: Event) -> ConnectionChange {
     match event {
-        Event::Open(key, server) => ConnectionChange::Open(key, server),
+        Event::Open(key, pin) => ConnectionChange::Open(key, pin),
         Event::Close(key) => ConnectionChange::Close(key),
     }
 }

@@ -77,6 +77,7 @@ fn set_servers(config: &mut Config, servers: usize) {
             name: name(n),
             host: address(10 + n),
             method: ForwardingMethod::Tunnel,
+            source: None,
             noping: false,
         })
         .collect();

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use dataplane_core::{Forwarder, ForwardingTable, Interface, Limits};
 use model::Instant;
-use model::connections::{ConnectionChange, ConnectionKey};
-use model::ids::{Epoch, NodeId, ServerId};
+use model::connections::{ConnectionChange, ConnectionKey, Pin};
+use model::ids::{Epoch, NodeId};
 use model::lease::Term;
 use model::state::State;
 use model::tenure::{Done, Tenures};
@@ -96,7 +96,7 @@ pub(crate) struct Machine {
 pub(crate) enum Control {
     Install(Box<ForwardingTable>),
     Commit(Vec<ConnectionChange>),
-    Replace(Vec<(ConnectionKey, ServerId)>),
+    Replace(Vec<(ConnectionKey, Pin)>),
     Refuse(ConnectionKey),
     Barrier,
     Relinquish,
@@ -232,16 +232,17 @@ impl Process {
 impl Machine {
     /// The sum over all connections of a state.
     pub(crate) fn sum(state: &State) -> u64 {
-        state.connections().iter().fold(0, |sum, (key, server)| {
-            sum.wrapping_add(weight(&key, server))
-        })
+        state
+            .connections()
+            .iter()
+            .fold(0, |sum, (key, pin)| sum.wrapping_add(weight(&key, pin)))
     }
 }
 
 /// What a connection adds to the sum.
-pub(crate) fn weight(key: &ConnectionKey, server: ServerId) -> u64 {
+pub(crate) fn weight(key: &ConnectionKey, pin: Pin) -> u64 {
     let mut digest = super::chance::Digest::default();
-    digest.add_bytes(&ConnectionChange::Open(*key, server).encode());
+    digest.add_bytes(&ConnectionChange::Open(*key, pin).encode());
     digest.get()
 }
 

@@ -70,7 +70,10 @@ impl Applied {
     pub(crate) fn of(machine: &Machine, response: &Response) -> Self {
         let state = &machine.state;
         let mut said = Digest::default();
-        if let Response::Connections { accepted, refused } = response {
+        if let Response::Connections {
+            accepted, refused, ..
+        } = response
+        {
             for change in accepted {
                 said.add_bytes(&change.encode());
             }
@@ -84,6 +87,7 @@ impl Applied {
         let mut rest = Digest::default();
         rest.add(state.config_number().0);
         rest.add(state.connections().len() as u64);
+        rest.add(state.sticky().len() as u64);
         rest.add((state.servers().len() << 8 | state.services().len()) as u64);
         if let Some(tenure) = state.tenure() {
             rest.add(tenure.epoch.0 << 1 | u64::from(tenure.ended));
@@ -308,7 +312,7 @@ impl World {
             });
             let found = key
                 .and_then(|key| state.connections().get(&key))
-                .and_then(|id| state.servers().get(&id))
+                .and_then(|pin| state.servers().get(&pin.server))
                 .map(|entry| entry.address);
             let wanted =
                 server.map(|server| hosts::address(super::network::SERVER + server).into());

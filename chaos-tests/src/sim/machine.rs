@@ -135,7 +135,7 @@ impl World {
                 let keys = changes
                     .iter()
                     .filter(|change| matches!(change, ConnectionChange::Open(..)))
-                    .map(|change| *change.key())
+                    .filter_map(|change| change.key().copied())
                     .collect();
                 self.replicated(me, keys);
             }
@@ -215,16 +215,18 @@ impl Machine {
     /// Applies one command, and keeps the sum over the connections up to date.
     fn apply(&mut self, command: Command) -> Response {
         let keys: Vec<_> = match &command {
-            Command::Connections { changes, .. } => {
-                changes.iter().map(|change| *change.key()).collect()
-            }
+            Command::Connections { changes, .. }
+            | Command::ConnectionsBeforeSticky { changes, .. } => changes
+                .iter()
+                .filter_map(|change| change.key().copied())
+                .collect(),
             Command::Control(_) => Vec::new(),
         };
         let sum = |state: &State| {
             keys.iter().enumerate().fold(0_u64, |sum, (place, key)| {
                 let twice = keys[..place].contains(key);
                 match state.connections().get(key).filter(|_| !twice) {
-                    Some(server) => sum.wrapping_add(weight(key, server)),
+                    Some(pin) => sum.wrapping_add(weight(key, pin)),
                     None => sum,
                 }
             })
@@ -245,7 +247,10 @@ impl Machine {
 }
 
 fn brief(response: &Response) -> String {
-    if let Response::Connections { accepted, refused } = response {
+    if let Response::Connections {
+        accepted, refused, ..
+    } = response
+    {
         return format!("{accepted:?}, {} refused", refused.len());
     }
     format!("{response:?}")

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use dataplane::LeaseCell;
 use dataplane_core::{Lease, Sink};
 use model::Instant;
-use model::connections::{ConnectionChange, ConnectionKey};
-use model::ids::{Epoch, ServerId};
+use model::connections::{ConnectionChange, ConnectionKey, Pin};
+use model::ids::Epoch;
 use model::planted::{self, Bug};
 
 use super::packets;
@@ -105,8 +105,8 @@ impl Sink for Outlet {
         self.staged.push([head, body].concat());
     }
 
-    fn open(&mut self, key: ConnectionKey, server: ServerId) -> bool {
-        self.tell(ConnectionChange::Open(key, server))
+    fn open(&mut self, key: ConnectionKey, pin: Pin) -> bool {
+        self.tell(ConnectionChange::Open(key, pin))
     }
 
     fn close(&mut self, key: ConnectionKey) -> bool {

@@ -7,8 +7,8 @@
 use std::net::IpAddr;
 
 use model::Instant;
-use model::connections::ConnectionKey;
-use model::ids::{Epoch, ServerId};
+use model::connections::{ConnectionKey, Pin};
+use model::ids::Epoch;
 use model::lease::Lease;
 use model::planted::{self, Bug};
 
@@ -89,8 +89,8 @@ impl<S: Sink> Voice<'_, S> {
     }
 
     #[must_use]
-    pub(crate) fn open(&mut self, key: ConnectionKey, server: ServerId) -> bool {
-        self.out.open(key, server)
+    pub(crate) fn open(&mut self, key: ConnectionKey, pin: Pin) -> bool {
+        self.out.open(key, pin)
     }
 
     #[must_use]

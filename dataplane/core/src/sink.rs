@@ -1,7 +1,6 @@
 //! Where the core's output goes.
 
-use model::connections::ConnectionKey;
-use model::ids::ServerId;
+use model::connections::{ConnectionKey, Pin};
 
 /// Takes what the core emits. Implemented by the engine (packet port and replicator) and by tests (vectors).
 pub trait Sink {
@@ -10,7 +9,7 @@ pub trait Sink {
     fn transmit(&mut self, head: &[u8], body: &[u8]);
 
     /// Asks for a new connection to be replicated. `false`: the replicator has no room, the packet is refused.
-    fn open(&mut self, key: ConnectionKey, server: ServerId) -> bool;
+    fn open(&mut self, key: ConnectionKey, pin: Pin) -> bool;
 
     /// Asks for the end of a connection to be replicated. `false`: no room; the core asks again later.
     fn close(&mut self, key: ConnectionKey) -> bool;

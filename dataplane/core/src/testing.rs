@@ -4,8 +4,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use model::connections::ConnectionKey;
-use model::ids::ServerId;
+use model::connections::{ConnectionKey, Pin};
 
 use crate::{Checksum, MacAddr, Offload, Sink};
 
@@ -28,7 +27,7 @@ pub struct Recorder {
     /// Frames, head and body joined.
     pub frames: Vec<Vec<u8>>,
     /// Connections to be opened.
-    pub opened: Vec<(ConnectionKey, ServerId)>,
+    pub opened: Vec<(ConnectionKey, Pin)>,
     /// Connections to be closed.
     pub closed: Vec<ConnectionKey>,
     /// The replicator takes nothing.
@@ -40,9 +39,9 @@ impl Sink for Recorder {
         self.frames.push([head, body].concat());
     }
 
-    fn open(&mut self, key: ConnectionKey, server: ServerId) -> bool {
+    fn open(&mut self, key: ConnectionKey, pin: Pin) -> bool {
         if !self.full {
-            self.opened.push((key, server));
+            self.opened.push((key, pin));
         }
         !self.full
     }

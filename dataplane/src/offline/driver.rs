@@ -11,7 +11,7 @@ use dataplane_core::{
 };
 use model::Instant;
 use model::command::{BATCH_CHANGES_MAX, Command, Response};
-use model::connections::{ConnectionChange, ConnectionKey};
+use model::connections::{ConnectionChange, ConnectionKey, Pin};
 use model::ids::{Epoch, ServerId};
 use model::state::State;
 
@@ -252,7 +252,10 @@ impl Offline {
     fn commit(&mut self, changes: Vec<ConnectionChange>, now: Instant, wire: &mut Wire<'_, '_>) {
         let epoch = self.epoch;
         let response = self.state.apply(Command::Connections { epoch, changes });
-        if let Response::Connections { accepted, refused } = response {
+        if let Response::Connections {
+            accepted, refused, ..
+        } = response
+        {
             self.forwarder.commit(&accepted, now, wire);
             for (key, _) in refused {
                 self.forwarder.refuse(key, now);
@@ -337,8 +340,8 @@ impl Sink for Wire<'_, '_> {
         }
     }
 
-    fn open(&mut self, key: ConnectionKey, server: ServerId) -> bool {
-        self.changes.push(ConnectionChange::Open(key, server));
+    fn open(&mut self, key: ConnectionKey, pin: Pin) -> bool {
+        self.changes.push(ConnectionChange::Open(key, pin));
         true
     }
 

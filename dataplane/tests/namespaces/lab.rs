@@ -261,7 +261,7 @@ impl Router {
             block_on(async {
                 while let Some(event) = events.recv().await {
                     let change = match event {
-                        Event::Open(key, server) => ConnectionChange::Open(key, server),
+                        Event::Open(key, pin) => ConnectionChange::Open(key, pin),
                         Event::Close(key) => ConnectionChange::Close(key),
                     };
                     if replicator.commit(vec![change]).await.is_err() {

@@ -23,7 +23,7 @@ pub(crate) fn record() -> ConnectionChange {
         port: CLIENT_PORT,
         service: VirtualServiceId(1),
     };
-    ConnectionChange::Open(key, ServerId(1))
+    ConnectionChange::Open(key, ServerId(1).into())
 }
 
 /// Sends until dropped.

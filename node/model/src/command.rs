@@ -2,6 +2,7 @@
 //!
 //! Stored form: one version byte, then for `FORMAT_COMMAND` the command in postcard, or for `FORMAT_CONNECTIONS`
 //! the epoch (8 bytes, big endian) and the records, fixed width. New commands are added at the end of the enum only.
+//! `FORMAT_CONNECTIONS_OLD` is read, for logs from before there were source ports and sticky clients.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,10 +10,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::connections::{BadRecord, CHANGE_LEN, ConnectionChange, ConnectionKey};
+use crate::connections::{BadRecord, CHANGE_LEN, ConnectionChange, ConnectionKey, OLD_CHANGE_LEN};
 use crate::ids::{ConfigNumber, Epoch, NodeId, ServerId};
 
-/// Changes in one entry at most: 48 KiB of records, small enough that one entry never delays a heartbeat noticeably.
+/// Changes in one entry at most: 52 KiB of records, small enough that one entry never delays a heartbeat noticeably.
 pub const BATCH_CHANGES_MAX: usize = 2048;
 
 /// A change to the replicated state. Idempotent, or refused by its epoch or expected version when it comes twice.
@@ -23,6 +24,15 @@ pub enum Command {
         /// The tenure they were made in; another tenure's changes are refused.
         epoch: Epoch,
         /// At most [`BATCH_CHANGES_MAX`].
+        changes: Vec<ConnectionChange>,
+    },
+    /// Changes that were stored before there were sticky clients, in records without a source port. Their clients are
+    /// not made sticky: ATMs that read the same log from different snapshots must come to the same state. Only
+    /// [`decode`](Self::decode) makes it.
+    ConnectionsBeforeSticky {
+        /// As in [`Connections`](Self::Connections).
+        epoch: Epoch,
+        /// `Open` without a source port, and `Close`.
         changes: Vec<ConnectionChange>,
     },
     /// Everything that happens seldom.
@@ -106,10 +116,16 @@ pub enum Response {
     Health(bool),
     /// The batch was applied, but for these.
     Connections {
-        /// Applied, in order.
+        /// What the packet path of every ATM carries out, in order: the changes that were applied. An `Open` of a
+        /// sticky service makes its client belong to its server; where it could not, an `Unstick` that nobody
+        /// proposed follows it, and is counted in `not_stuck`.
         accepted: Vec<ConnectionChange>,
         /// Not applied.
         refused: Vec<(ConnectionKey, Refusal)>,
+        /// Connections that were accepted and left their sticky client without a server: `NumConnections` clients
+        /// belong to one already, the server does not offer the service any more, or the batch is from before there
+        /// were sticky clients.
+        not_stuck: u32,
     },
     /// Nothing was changed.
     Refused(Refusal),
@@ -172,6 +188,18 @@ pub enum Refusal {
     /// The connection already belongs to another server.
     #[error("the connection belongs to another server")]
     OtherServer,
+    /// The connection already has another source port.
+    #[error("the connection has another source port")]
+    OtherSourcePort,
+    /// The server has `source=`, and the record has no source port.
+    #[error("the server is reached by full NAT, and the connection has no source port")]
+    NoSourcePort,
+    /// The server has no `source=`, and the record has a source port.
+    #[error("the server is not reached by full NAT, and the connection has a source port")]
+    NeedlessSourcePort,
+    /// Another live connection looks the same to the server.
+    #[error("another connection to the server has this source port")]
+    SourcePortTaken,
     /// The member is known by another data directory.
     #[error("node {node} is known by data directory {known}, not {given}")]
     OtherIncarnation {
@@ -185,7 +213,8 @@ pub enum Refusal {
 }
 
 const FORMAT_COMMAND: u8 = 1;
-const FORMAT_CONNECTIONS: u8 = 2;
+const FORMAT_CONNECTIONS_OLD: u8 = 2;
+const FORMAT_CONNECTIONS: u8 = 3;
 
 /// A stored command that this version cannot read.
 #[derive(Debug, thiserror::Error)]
@@ -212,13 +241,10 @@ impl Command {
     pub fn encode(&self) -> Vec<u8> {
         match self {
             Self::Connections { epoch, changes } => {
-                let mut bytes = Vec::with_capacity(9 + changes.len() * CHANGE_LEN);
-                bytes.push(FORMAT_CONNECTIONS);
-                bytes.extend_from_slice(&epoch.0.to_be_bytes());
-                for change in changes {
-                    bytes.extend_from_slice(&change.encode());
-                }
-                bytes
+                encode_batch(FORMAT_CONNECTIONS, *epoch, changes, CHANGE_LEN)
+            }
+            Self::ConnectionsBeforeSticky { epoch, changes } => {
+                encode_batch(FORMAT_CONNECTIONS_OLD, *epoch, changes, OLD_CHANGE_LEN)
             }
             Self::Control(control) => postcard::to_extend(control, vec![FORMAT_COMMAND])
                 .expect("a vector takes any command"),
@@ -231,31 +257,50 @@ impl Command {
         match *format {
             FORMAT_COMMAND => Ok(Self::Control(postcard::from_bytes(rest)?)),
             FORMAT_CONNECTIONS => {
-                let (epoch, records) = rest
-                    .split_first_chunk::<8>()
-                    .ok_or(BadCommand::Length(rest.len()))?;
-                let (records, odd) = records.as_chunks::<CHANGE_LEN>();
-                if !odd.is_empty() || records.len() > BATCH_CHANGES_MAX {
-                    return Err(BadCommand::Length(rest.len()));
-                }
-                let changes = records
-                    .iter()
-                    .map(ConnectionChange::decode)
-                    .collect::<Result<_, _>>()?;
-                Ok(Self::Connections {
-                    epoch: Epoch(u64::from_be_bytes(*epoch)),
-                    changes,
-                })
+                let (epoch, changes) = decode_batch(rest, ConnectionChange::decode)?;
+                Ok(Self::Connections { epoch, changes })
+            }
+            FORMAT_CONNECTIONS_OLD => {
+                let (epoch, changes) = decode_batch(rest, ConnectionChange::decode_old)?;
+                Ok(Self::ConnectionsBeforeSticky { epoch, changes })
             }
             other => Err(BadCommand::Format(other)),
         }
     }
 }
 
+/// Records of `len` bytes: what is beyond, an older format does not have.
+fn encode_batch(format: u8, epoch: Epoch, changes: &[ConnectionChange], len: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(9 + changes.len() * len);
+    bytes.push(format);
+    bytes.extend_from_slice(&epoch.0.to_be_bytes());
+    for change in changes {
+        bytes.extend(change.encode().into_iter().take(len));
+    }
+    bytes
+}
+
+fn decode_batch<const LEN: usize>(
+    bytes: &[u8],
+    record: impl Fn(&[u8; LEN]) -> Result<ConnectionChange, BadRecord>,
+) -> Result<(Epoch, Vec<ConnectionChange>), BadCommand> {
+    let (epoch, records) = bytes
+        .split_first_chunk::<8>()
+        .ok_or(BadCommand::Length(bytes.len()))?;
+    let (records, odd) = records.as_chunks::<LEN>();
+    if !odd.is_empty() || records.len() > BATCH_CHANGES_MAX {
+        return Err(BadCommand::Length(bytes.len()));
+    }
+    let changes = records.iter().map(record).collect::<Result<_, _>>()?;
+    Ok((Epoch(u64::from_be_bytes(*epoch)), changes))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connections::Pin;
     use crate::ids::VirtualServiceId;
+    use crate::sticky::StickyKey;
 
     #[test]
     fn commands_survive_their_stored_form() {
@@ -272,7 +317,25 @@ mod tests {
             Command::Connections {
                 epoch: Epoch(7),
                 changes: vec![
-                    ConnectionChange::Open(key, ServerId(2)),
+                    ConnectionChange::Open(key, ServerId(2).into()),
+                    ConnectionChange::Open(
+                        six,
+                        Pin {
+                            server: ServerId(2),
+                            source_port: std::num::NonZeroU16::new(1024),
+                        },
+                    ),
+                    ConnectionChange::Close(six),
+                    ConnectionChange::Unstick(StickyKey {
+                        service: key.service,
+                        client: key.client,
+                    }),
+                ],
+            },
+            Command::ConnectionsBeforeSticky {
+                epoch: Epoch(7),
+                changes: vec![
+                    ConnectionChange::Open(key, ServerId(2).into()),
                     ConnectionChange::Close(six),
                 ],
             },
@@ -288,12 +351,47 @@ mod tests {
         }
     }
 
+    /// What a version before source ports and sticky clients wrote, byte for byte.
+    #[test]
+    fn batches_of_the_older_format_are_read() {
+        const BYTES: [u8; 9 + 3 * OLD_CHANGE_LEN] = [
+            2, 0, 0, 0, 0, 0, 0, 0, 1, // format, epoch
+            1, 0, 0, 1, 0, 1, 156, 64, // open, server 1, service 1, port 40000
+            0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 192, 0, 2, 7, //
+            1, 0, 0, 2, 0, 1, 156, 65, // open, server 2, service 1, port 40001
+            32, 1, 13, 184, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7, //
+            2, 0, 0, 0, 0, 1, 0, 9, // close, service 1, port 9
+            0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 192, 0, 2, 8,
+        ];
+        let key = |client: &str, port| ConnectionKey {
+            client: client.parse().unwrap(),
+            port,
+            service: VirtualServiceId(1),
+        };
+        let command = Command::decode(&BYTES).unwrap();
+        let expected = Command::ConnectionsBeforeSticky {
+            epoch: Epoch(1),
+            changes: vec![
+                ConnectionChange::Open(key("192.0.2.7", 40000), ServerId(1).into()),
+                ConnectionChange::Open(key("2001:db8::7", 40001), ServerId(2).into()),
+                ConnectionChange::Close(key("192.0.2.8", 9)),
+            ],
+        };
+        assert_eq!(command, expected);
+        assert_eq!(command.encode(), BYTES);
+        // Its records end where they ended then: a newer one among them is damage.
+        let mut damaged = BYTES;
+        damaged[9] = 3;
+        assert!(Command::decode(&damaged).is_err());
+    }
+
     #[test]
     fn damaged_commands_are_refused() {
         for bytes in [
             &[][..],
             &[9, 1, 2],
             &[FORMAT_CONNECTIONS, 1],
+            &[FORMAT_CONNECTIONS_OLD, 1],
             &[FORMAT_COMMAND],
             &[FORMAT_COMMAND, 200, 1],
         ] {

@@ -25,7 +25,8 @@ id! {
     Epoch(u64)
 }
 id! {
-    /// A real server at one address with one forwarding method; a server whose address changes is another server.
+    /// A real server at one address with one forwarding method and one `source=`; a server of which one of these changes
+    /// is another server.
     ServerId(u16)
 }
 id! {

@@ -2,6 +2,7 @@
 //!
 //! Pure: no clock, socket, task, file or source of randomness. Time is an argument ([`Instant`]).
 
+mod changes;
 pub mod command;
 pub mod conf;
 pub mod connections;
@@ -10,8 +11,11 @@ pub mod invariants;
 pub mod lease;
 mod numbering;
 pub mod planted;
+mod sharded;
 pub mod snapshot;
+pub mod source_ports;
 pub mod state;
+pub mod sticky;
 pub mod suspicion;
 pub mod tenure;
 mod time;

@@ -17,7 +17,8 @@ pub(crate) trait Numbered: Clone {
 impl Numbered for ServerEntry {
     const WHAT: &'static str = "server";
     fn same(&self, other: &Self) -> bool {
-        (&self.name, self.address, self.method) == (&other.name, other.address, other.method)
+        (&self.name, self.address, self.method, self.source)
+            == (&other.name, other.address, other.method, other.source)
     }
     fn retire(&mut self) {
         self.configured = false;
@@ -43,6 +44,18 @@ impl From<u16> for ServerId {
 impl From<u16> for VirtualServiceId {
     fn from(raw: u16) -> Self {
         Self(raw)
+    }
+}
+
+/// Whether a number means the same thing in two versions.
+pub(crate) fn keeps_number<I: Ord, T: Numbered>(
+    before: &BTreeMap<I, T>,
+    after: &BTreeMap<I, T>,
+    id: I,
+) -> bool {
+    match (before.get(&id), after.get(&id)) {
+        (Some(before), Some(after)) => before.same(after),
+        (Some(_) | None, Some(_) | None) => false,
     }
 }
 

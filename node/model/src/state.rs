@@ -10,10 +10,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::command::{Command, Control, Refusal, Response};
-use crate::conf::{Config, ForwardingMethod, Host, Protocol};
-use crate::connections::{ConnectionChange, ConnectionKey, ConnectionTable};
+use crate::conf::{Config, ForwardingMethod, Host, Protocol, Service};
+use crate::connections::ConnectionTable;
 use crate::ids::{ConfigNumber, Epoch, NodeId, ServerId, VirtualServiceId};
-use crate::numbering::{Numbered, renumber};
+use crate::numbering::{Numbered, keeps_number, renumber};
+use crate::source_ports::SourcePorts;
+use crate::sticky::{StickyKey, StickyRule, StickyRules, StickyTable};
 use crate::version::{check_version, offers, same_members, wanted_servers, wanted_services};
 
 /// Versions kept for `config show --version`; with files of a few KiB they cost next to nothing in a snapshot.
@@ -32,6 +34,11 @@ pub struct State {
     /// Services of servers that take no new connections; only of those the configuration knows.
     pub(crate) down: BTreeSet<(ServerId, String)>,
     pub(crate) connections: ConnectionTable,
+    /// Derived from the connections.
+    pub(crate) source_ports: SourcePorts,
+    pub(crate) sticky: StickyTable,
+    /// Derived from the latest version and the numbers it gave.
+    pub(crate) sticky_rules: StickyRules,
 }
 
 /// A committed configuration as it was proposed.
@@ -95,6 +102,8 @@ pub struct ServerEntry {
     pub address: IpAddr,
     /// How packets reach it.
     pub method: ForwardingMethod,
+    /// Where packets to it come from, with full NAT; such a server's connections have a source port.
+    pub source: Option<IpAddr>,
     /// It stands in the current configuration.
     pub configured: bool,
 }
@@ -120,7 +129,12 @@ impl State {
     /// Applies one committed command. Total and deterministic; a refused command changes nothing.
     pub fn apply(&mut self, command: Command) -> Response {
         let response = match command {
-            Command::Connections { epoch, changes } => self.change_connections(epoch, changes),
+            Command::Connections { epoch, changes } => {
+                self.change_connections(epoch, changes, true)
+            }
+            Command::ConnectionsBeforeSticky { epoch, changes } => {
+                self.change_connections(epoch, changes, false)
+            }
             Command::Control(Control::ApplyConfig {
                 source,
                 hosts,
@@ -173,6 +187,9 @@ impl State {
             servers: self.servers.clone(),
             services: self.services.clone(),
             down: self.down.clone(),
+            source_ports: Default::default(),
+            sticky: StickyTable::default(),
+            sticky_rules: self.sticky_rules.clone(),
         }
     }
 
@@ -204,6 +221,26 @@ impl State {
     /// The connection table.
     pub fn connections(&self) -> &ConnectionTable {
         &self.connections
+    }
+
+    /// The five-tuples that full NAT has given out.
+    pub fn source_ports(&self) -> &SourcePorts {
+        &self.source_ports
+    }
+
+    /// The servers that clients of sticky services belong to. Their entries keep no server in [`servers`](Self::servers).
+    pub fn sticky(&self) -> &StickyTable {
+        &self.sticky
+    }
+
+    /// What the current version says about sticky clients.
+    pub fn sticky_rules(&self) -> &StickyRules {
+        &self.sticky_rules
+    }
+
+    /// The sticky entry of a client of a service; `None`: the service is not sticky.
+    pub fn sticky_key(&self, service: VirtualServiceId, client: IpAddr) -> Option<StickyKey> {
+        self.sticky_rules.key(service, client)
     }
 
     /// `NumConnections`, or its default before there is a configuration.
@@ -257,11 +294,7 @@ impl State {
     fn server_id(&self, wanted: &ServerEntry) -> Option<ServerId> {
         self.servers
             .iter()
-            .find(|(_, entry)| {
-                entry.name == wanted.name
-                    && entry.address == wanted.address
-                    && entry.method == wanted.method
-            })
+            .find(|(_, entry)| entry.same(wanted))
             .map(|(id, _)| *id)
     }
 
@@ -294,11 +327,12 @@ impl State {
         let services = renumber(&self.services, wanted_services(&current), |id| {
             self.has_connections(|pair| pair.0 == id)
         })?;
-        let kept = |id: &ServerId| match (self.servers.get(id), servers.get(id)) {
-            (Some(old), Some(new)) => old.same(new),
-            _ => false,
-        };
-        self.down.retain(|(server, _)| kept(server));
+        self.down
+            .retain(|(server, _)| keeps_number(&self.servers, &servers, *server));
+        self.sticky.retain(|service, server| {
+            keeps_number(&self.services, &services, service)
+                && keeps_number(&self.servers, &servers, server)
+        });
         self.servers = servers;
         self.services = services;
         self.versions.insert(current.number, version);
@@ -308,6 +342,11 @@ impl State {
         let number = current.number;
         self.current = Some(current);
         self.down = self.down_that_is_offered();
+        let before = std::mem::take(&mut self.sticky_rules);
+        let rules = self.compile_sticky_rules();
+        self.sticky
+            .retain(|service, server| rules.keeps(&before, service, server));
+        self.sticky_rules = rules;
         Ok(Response::Applied(number))
     }
 
@@ -323,6 +362,28 @@ impl State {
             })
             .collect();
         self.down.intersection(&offered).cloned().collect()
+    }
+
+    /// The rules of the current version for the sticky services it has.
+    pub(crate) fn compile_sticky_rules(&self) -> StickyRules {
+        let Some(current) = self.current.as_ref() else {
+            return StickyRules::default();
+        };
+        let sticky: BTreeMap<&str, &Service> = current
+            .config
+            .services
+            .iter()
+            .filter(|service| service.sticky)
+            .map(|service| (service.name.as_str(), service))
+            .collect();
+        let configured = self.services.iter().filter(|(_, entry)| entry.configured);
+        let rules = configured.filter_map(|(id, entry)| {
+            let service = sticky.get(entry.name.as_str())?;
+            let offered = self.offered(*id).into_iter();
+            let servers = offered.map(|(server, _)| server).collect();
+            Some((*id, StickyRule::new(service, servers)))
+        });
+        StickyRules::new(rules.collect())
     }
 
     fn has_connections(&self, of: impl Fn(&(VirtualServiceId, ServerId)) -> bool) -> bool {
@@ -371,7 +432,7 @@ impl State {
         Ok(Response::EpochEnded)
     }
 
-    fn current_tenure(&mut self, given: Epoch) -> Result<&mut Tenure, Refusal> {
+    pub(crate) fn current_tenure(&mut self, given: Epoch) -> Result<&mut Tenure, Refusal> {
         let current = self.tenure.as_ref().map_or(Epoch(0), |tenure| tenure.epoch);
         self.tenure
             .as_mut()
@@ -424,52 +485,5 @@ impl State {
             self.down.insert((server, service))
         };
         Ok(Response::Health(changed))
-    }
-
-    fn change_connections(
-        &mut self,
-        epoch: Epoch,
-        mut changes: Vec<ConnectionChange>,
-    ) -> Result<Response, Refusal> {
-        self.current_tenure(epoch)?;
-        let mut refused = Vec::new();
-        changes.retain(|change| match self.change_connection(change) {
-            Ok(()) => true,
-            Err(refusal) => {
-                refused.push((*change.key(), refusal));
-                false
-            }
-        });
-        Ok(Response::Connections {
-            accepted: changes,
-            refused,
-        })
-    }
-
-    fn change_connection(&mut self, change: &ConnectionChange) -> Result<(), Refusal> {
-        match change {
-            ConnectionChange::Open(key, server) => self.open(*key, *server),
-            ConnectionChange::Close(key) => {
-                // A close that comes twice is a close.
-                self.connections.remove(key);
-                Ok(())
-            }
-        }
-    }
-
-    fn open(&mut self, key: ConnectionKey, server: ServerId) -> Result<(), Refusal> {
-        match self.connections.get(&key) {
-            Some(known) if known == server => return Ok(()),
-            Some(_) => return Err(Refusal::OtherServer),
-            None => {}
-        }
-        if !self.services.contains_key(&key.service) || !self.servers.contains_key(&server) {
-            return Err(Refusal::Unknown);
-        }
-        if self.connections.len() >= self.connections_max() {
-            return Err(Refusal::TableFull);
-        }
-        self.connections.insert(key, server);
-        Ok(())
     }
 }

@@ -68,6 +68,7 @@ fn server_entry(current: &Current, server: &conf::Server) -> Option<ServerEntry>
         name: server.name.clone(),
         address: current.address(&server.host)?,
         method: server.method,
+        source: server.source,
         configured: true,
     })
 }

@@ -379,6 +379,37 @@ const CASES: &[Case] = &[
         "tcp:25 mine persist=9",
         &[(Code::OptionWithoutEffect, "9")],
     ),
+    ("nat noping", "nat SOURCE=10.1.0.50 noping", &[]),
+    (
+        "nat noping",
+        "nat source=10.1.0.50 source=10.1.0.51",
+        &[(Code::DuplicateOption, "source=10.1.0.51")],
+    ),
+    (
+        "nat noping",
+        "nat source",
+        &[(Code::UnknownOption, "source")],
+    ),
+    (
+        "nat noping",
+        "nat source=atm1",
+        &[(Code::BadAddress, "atm1")],
+    ),
+    (
+        "nat noping",
+        "nat source=127.0.0.1",
+        &[(Code::BadAddress, "127.0.0.1")],
+    ),
+    (
+        "nat noping",
+        "nat source=224.0.0.1",
+        &[(Code::BadAddress, "224.0.0.1")],
+    ),
+    (
+        "nat noping",
+        "tunnel source=10.1.0.50",
+        &[(Code::SourceWithoutNat, "10.1.0.50")],
+    ),
     // sizes
     (
         "AtmPool ATMs\n",
@@ -483,6 +514,33 @@ const CASES: &[Case] = &[
         "10.1.0.12 nat",
         "10.1.1.12 nat",
         &[(Code::OutsideSubnet, "10.1.1.12")],
+    ),
+    // With a source address neither gateway nor subnet matter.
+    ("10.1.0.12 nat", "10.1.1.12 nat source=10.1.0.50", &[]),
+    (
+        "10.1.0.12 nat",
+        "10.1.0.12 nat source=10.1.0.11",
+        &[(Code::AddressConflict, "10.1.0.11")],
+    ),
+    (
+        "10.1.0.12 nat",
+        "10.1.0.12 nat source=10.1.0.12",
+        &[(Code::AddressConflict, "10.1.0.12")],
+    ),
+    (
+        "10.1.0.12 nat",
+        "10.1.0.12 nat source=10.1.0.2",
+        &[(Code::AddressConflict, "10.1.0.2")],
+    ),
+    (
+        "10.1.0.12 nat",
+        "10.1.0.12 nat source=10.1.0.100",
+        &[(Code::AddressConflict, "10.1.0.100")],
+    ),
+    (
+        "10.1.0.12 nat",
+        "10.1.0.12 nat source=2001:db8::50",
+        &[(Code::MixedFamilies, "2001:db8::50")],
     ),
     // what is not a problem
     (
@@ -785,6 +843,73 @@ fn a_long_offer_is_printed_on_several_lines_and_read_as_one() {
     let text = print(&config);
     assert_eq!(text.matches("AddServer serv1").count(), 2);
     assert_eq!(check("printed", &text).config, Some(config));
+}
+
+#[test]
+fn servers_with_a_source_address_need_no_gateway_and_share_it() {
+    let source = BASE
+        .replacen("  Gateway 10.1.0.254\n", "", 1)
+        .replacen("10.1.0.11 tunnel", "10.1.0.11 nat source=10.1.0.50", 1)
+        .replacen("nat noping", "nat source=10.1.0.50 noping", 1);
+    let checked = check("shared", &source);
+    assert_eq!(codes(&checked), []);
+    let printed = print(checked.config.as_ref().unwrap());
+    let line = "\n  Server serv2 10.1.0.12 nat source=10.1.0.50 noping\n";
+    assert!(printed.contains(line), "{printed}");
+    assert_eq!(check("printed", &printed).config, checked.config);
+}
+
+#[test]
+fn source_addresses_are_few() {
+    let with = |count: usize| {
+        let mut servers = String::new();
+        let mut added = String::new();
+        for i in 0..count {
+            // Each address twice: what counts is how many there are.
+            let address = format!("10.4.{}.{}", i / 2 / 250, i / 2 % 250 + 1);
+            let host = format!("10.3.{}.{}", i / 250, i % 250 + 1);
+            writeln!(servers, "  Server s{i} {host} nat source={address}").unwrap();
+            writeln!(added, "  AddServer s{i} smtp/1").unwrap();
+        }
+        let source = BASE
+            .replacen("EndServers\n", &format!("{servers}EndServers\n"), 1)
+            .replacen("  AddServer serv1", &format!("{added}  AddServer serv1"), 1);
+        codes(&check("many", &source))
+    };
+    assert_eq!(with(512), []);
+    assert_eq!(with(514), [Code::TooManyAddresses]);
+    assert_eq!(with(700), [Code::TooManyAddresses]);
+}
+
+/// An ATM, another server and a virtual host may only turn out to have the address once their names are looked up.
+#[test]
+fn a_source_address_is_compared_with_addresses_of_names() {
+    let source = BASE
+        .replacen("10.1.0.11 tunnel", "serv1.my.org tunnel", 1)
+        .replacen("10.1.0.12 nat", "serv2.my.org nat source=10.1.0.50", 1);
+    let checked = check("names", &source);
+    assert_eq!(codes(&checked), []);
+    for (addresses, expected) in [
+        (["10.1.0.11", "10.1.0.12"], None),
+        (["10.1.0.50", "10.1.0.12"], Some(Code::AddressConflict)),
+        (["10.1.0.11", "10.1.0.50"], Some(Code::AddressConflict)),
+    ] {
+        let hosts = [
+            ("serv1.my.org", addresses[0]),
+            ("serv2.my.org", addresses[1]),
+        ];
+        let hosts = hosts.map(|(name, address)| (name.to_owned(), address.parse().unwrap()));
+        let found = checked.check_resolved("names", &source, &hosts.into());
+        let found: Vec<_> = found
+            .iter()
+            .map(|found| (found.code, &source[found.span.clone()]))
+            .collect();
+        let expected: Vec<_> = expected
+            .map(|code| (code, "10.1.0.50"))
+            .into_iter()
+            .collect();
+        assert_eq!(found, expected);
+    }
 }
 
 #[test]

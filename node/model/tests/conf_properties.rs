@@ -130,7 +130,7 @@ prop_compose! {
         nat in option::of((option::of((any::<u32>(), 0..=32_u8)), any::<bool>())),
         user_checks in vec((any::<bool>(), any::<bool>()), 0..3),
         services in vec(service(), 0..8),
-        servers in vec((0..3_usize, any::<bool>(), any::<bool>(), any::<bool>(), vec((0..8_usize, any::<u16>()), 1..6)), 0..8),
+        servers in vec((0..4_usize, any::<bool>(), any::<bool>(), any::<bool>(), vec((0..8_usize, any::<u16>()), 1..6)), 0..8),
         pools in vec(server_pool(), 1..4),
         atm_pool in atm_pool(),
         hosts in vec((any::<bool>(), 0..3_usize, vec(0..4_usize, 1..4)), 0..4),
@@ -159,6 +159,7 @@ prop_compose! {
             // Only the tunnel bridges the two versions of IP.
             1 if !v6 => ForwardingMethod::Direct,
             2 if !v6 && has_gateway => ForwardingMethod::Nat,
+            3 if !v6 => ForwardingMethod::Nat,
             _ => ForwardingMethod::Tunnel,
         };
         let offers = |server: &RawServer| -> Vec<Offer> {
@@ -197,11 +198,14 @@ prop_compose! {
             }
         });
         let servers = servers.iter().enumerate().map(|(i, (method, named, noping, v6_server, _))| {
+            let has_source = *method == 3 && !v6;
             let method = methods(*method);
             Server {
                 name: numbered("server", i),
                 host: host([10, 2], i, *named, *v6_server && method == ForwardingMethod::Tunnel),
                 method,
+                // A few, which servers share.
+                source: has_source.then(|| Ipv4Addr::new(10, 6, 0, u8::from(i % 3 == 0)).into()),
                 noping: *noping,
             }
         });

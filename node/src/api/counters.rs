@@ -71,6 +71,10 @@ impl Cluster {
             read(&replicator.refused),
         ));
         counters.push(counter(
+            "replicator-not-stuck".into(),
+            read(&replicator.not_stuck),
+        ));
+        counters.push(counter(
             "leader-silence-max-us".into(),
             u64::try_from(self.lease.longest_silence().as_micros()).unwrap_or(u64::MAX),
         ));

@@ -112,7 +112,7 @@ impl Admin for AdminService {
         let found = state
             .connections()
             .iter()
-            .filter_map(|(key, server)| convert::connection(&state, &key, server));
+            .filter_map(|(key, pin)| convert::connection(&state, &key, pin.server));
         let mut found: Vec<_> = found.filter(wanted).collect();
         let total = found.len() as u64;
         found.truncate(limit);

@@ -114,7 +114,8 @@ impl Probe {
     /// The server of a connection in its replicated state.
     pub fn server_of(&self, key: &ConnectionKey) -> Option<ServerId> {
         let machine = self.machine.as_ref()?;
-        machine.read(|state| state.connections().get(key))
+        let pin = machine.read(|state| state.connections().get(key))?;
+        Some(pin.server)
     }
 
     /// How many connections there are in its replicated state.

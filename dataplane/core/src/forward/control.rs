@@ -3,8 +3,7 @@
 use std::net::Ipv6Addr;
 
 use model::Instant;
-use model::connections::{ConnectionChange, ConnectionKey};
-use model::ids::ServerId;
+use model::connections::{ConnectionChange, ConnectionKey, Pin};
 use model::planted::{self, Bug};
 
 use super::Forwarder;
@@ -63,21 +62,22 @@ impl Forwarder {
     /// the held frame of an opened connection is sent, if the lease is still held.
     pub fn commit(&mut self, changes: &[ConnectionChange], now: Instant, out: &mut impl Sink) {
         for change in changes {
-            let flow = Flow::from_key(change.key());
+            let Some(key) = change.key() else { continue };
+            let flow = Flow::from_key(key);
             let known = self.connections.find(flow);
             match (*change, known) {
-                (ConnectionChange::Open(_, server), Some(id)) => {
-                    self.connections.confirm(id, server);
+                (ConnectionChange::Open(_, pin), Some(id)) => {
+                    self.connections.confirm(id, pin.server);
                     self.release(id, now, out);
                 }
-                (ConnectionChange::Open(_, server), None) => {
+                (ConnectionChange::Open(_, pin), None) => {
                     let first_hand = self.gate.voice(now, out).is_ok();
-                    if !self.connections.adopt(flow, server, first_hand, now) {
+                    if !self.connections.adopt(flow, pin.server, first_hand, now) {
                         self.counters.note(Event::RecordIgnored);
                     }
                 }
                 (ConnectionChange::Close(_), Some(id)) => self.closed(id, now, out),
-                (ConnectionChange::Close(_), None) => {}
+                (ConnectionChange::Close(_), None) | (ConnectionChange::Unstick(_), _) => {}
             }
         }
     }
@@ -88,11 +88,11 @@ impl Forwarder {
     /// ATM that lagged behind the log gets a snapshot, and it is not the one to send.
     pub fn replace_connections(
         &mut self,
-        all: impl Iterator<Item = (ConnectionKey, ServerId)>,
+        all: impl Iterator<Item = (ConnectionKey, Pin)>,
         now: Instant,
     ) {
         self.connections.unmark_all();
-        for (key, server) in all {
+        for (key, pin) in all {
             let flow = Flow::from_key(&key);
             match self.connections.find(flow) {
                 Some(id) => {
@@ -100,10 +100,10 @@ impl Forwarder {
                         self.counters.count_held_dropped(DropReason::NotActive);
                         self.connections.release_held(id);
                     }
-                    self.connections.assign(id, server);
+                    self.connections.assign(id, pin.server);
                 }
                 None => {
-                    if !self.connections.adopt(flow, server, false, now) {
+                    if !self.connections.adopt(flow, pin.server, false, now) {
                         self.counters.note(Event::RecordIgnored);
                     }
                 }
@@ -253,7 +253,7 @@ impl Forwarder {
         }
         if self.connections.is_alive(id, now)
             && let Ok(mut voice) = self.gate.voice(now, out)
-            && voice.open(flow.key(), server)
+            && voice.open(flow.key(), server.into())
         {
             self.counters.note(Event::ConnectionReopened);
             self.connections.reopened(id);

@@ -139,7 +139,7 @@ impl Forwarder {
             }
             rewrite::finish(packet, frame.offload)?;
         }
-        if replication != Replication::None && !voice.open(flow.key(), server) {
+        if replication != Replication::None && !voice.open(flow.key(), server.into()) {
             return Err(DropReason::ReplicatorFull);
         }
         self.counters.note(Event::ConnectionOpened);

@@ -6,6 +6,8 @@ use std::time::Duration;
 pub const ATMS_MAX: usize = 7;
 /// Each virtual address costs a gratuitous ARP per interval, and all are announced within one takeover.
 pub const VIRTUAL_ADDRESSES_MAX: usize = 256;
+/// The active ATM answers for each source address as it does for each virtual address.
+pub const SOURCE_ADDRESSES_MAX: usize = 256;
 /// Identities of virtual services are 16 bits wide.
 pub const VIRTUAL_SERVICES_MAX: usize = 65_535;
 
@@ -41,7 +43,7 @@ pub const MAX_LOST_HEARTBEATS_MIN: u32 = 2;
 /// More never reports a death.
 pub const MAX_LOST_HEARTBEATS_MAX: u32 = 100;
 
-/// Default of `NumConnections`.
+/// Default of `NumConnections`, which bounds the connections, and also the clients of sticky services.
 pub const NUM_CONNECTIONS_DEFAULT: u32 = 10_000;
 /// A table of this size takes some hundred megabytes on every ATM.
 pub const NUM_CONNECTIONS_MAX: u32 = 4_000_000;

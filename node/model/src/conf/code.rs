@@ -105,14 +105,17 @@ codes! {
     TooManyServers = "too-many-servers",
     /// More than [`ATMS_MAX`](super::ATMS_MAX) ATMs.
     TooManyAtms = "too-many-atms",
-    /// More than [`VIRTUAL_ADDRESSES_MAX`](super::VIRTUAL_ADDRESSES_MAX) virtual addresses.
+    /// More than [`VIRTUAL_ADDRESSES_MAX`](super::VIRTUAL_ADDRESSES_MAX) virtual addresses, or more than
+    /// [`SOURCE_ADDRESSES_MAX`](super::SOURCE_ADDRESSES_MAX) source addresses.
     TooManyAddresses = "too-many-addresses",
     /// No `AtmPool` block.
     NoAtmPool = "no-atm-pool",
     /// No ATM that carries traffic.
     OnlyWitnesses = "only-witnesses",
-    /// A `nat` server and no `Gateway`.
+    /// A `nat` server without `source=`, and no `Gateway`.
     NatWithoutGateway = "nat-without-gateway",
+    /// A server with `source=` and another method than `nat`.
+    SourceWithoutNat = "source-without-nat",
     /// A check that may outlast its interval.
     TimeoutExceedsFrequency = "timeout-exceeds-frequency",
     /// A subnet whose address is one of its hosts.
@@ -135,11 +138,12 @@ codes! {
     DuplicateAddress = "duplicate-address",
     /// One address offers one service of one virtual host twice.
     DuplicateOffer = "duplicate-offer",
-    /// A virtual address that is the address of an ATM or a server.
+    /// A virtual address that is the address of an ATM or a server, or a source address that is one of the three.
     AddressConflict = "address-conflict",
     /// One virtual address has one protocol and port twice.
     ServiceOverlap = "service-overlap",
-    /// A virtual address and a server of different IP versions, with a method that cannot bridge them.
+    /// A virtual address and a server of different IP versions, with a method that cannot bridge them; or a server
+    /// and its source address.
     MixedFamilies = "mixed-families",
     /// An ATM outside the network of the first.
     OutsideNetwork = "outside-network",

@@ -138,7 +138,9 @@ impl Directive {
             Self::Service => {
                 "Service <name> tcp:<port>|udp:<port> <agent>|http|connect|none [sticky] [key=value ...]"
             }
-            Self::Server => "Server <name> <host-or-ip> direct|tunnel|nat [noping]",
+            Self::Server => {
+                "Server <name> <host-or-ip> direct|tunnel|nat [source=<address>] [noping]"
+            }
             Self::AddServer => "AddServer <server> <service>/<weight> ...",
             Self::CheckServerFrequency => "CheckServerFrequency <duration>",
             Self::CheckServerTimeout => "CheckServerTimeout <duration>",
@@ -237,7 +239,7 @@ pub fn options() -> impl Iterator<Item = &'static str> {
 
 pub(super) const SERVICE_OPTIONS: &[&str] =
     &["sticky", "scheduler=", "replication=", "persist=", "mask="];
-pub(super) const SERVER_OPTIONS: &[&str] = &["noping"];
+pub(super) const SERVER_OPTIONS: &[&str] = &["source=", "noping"];
 pub(super) const ATM_OPTIONS: &[&str] = &["witness"];
 
 #[cfg(test)]

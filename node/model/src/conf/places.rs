@@ -21,6 +21,8 @@ pub enum Subject {
     ServerHost(usize),
     /// `servers[.0]`: its forwarding method.
     ServerMethod(usize),
+    /// `servers[.0]`: its source address.
+    ServerSource(usize),
     /// `server_pools[.0]`: its name.
     ServerPool(usize),
     /// `server_pools[.0].servers[.1]`: the server's name.
@@ -67,6 +69,7 @@ pub(super) struct ServerPlaces {
     pub(super) name: Span,
     pub(super) host: Span,
     pub(super) method: Span,
+    pub(super) source: Span,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -108,6 +111,7 @@ impl Places {
             Subject::Server(i) => Some(&self.servers.get(i)?.name),
             Subject::ServerHost(i) => Some(&self.servers.get(i)?.host),
             Subject::ServerMethod(i) => Some(&self.servers.get(i)?.method),
+            Subject::ServerSource(i) => Some(&self.servers.get(i)?.source),
             Subject::ServerPool(i) => Some(&self.server_pools.get(i)?.name),
             Subject::AddServer(pool, server) => Some(&add_server(pool, server)?.server),
             Subject::Offer(pool, server, offer) => add_server(pool, server)?.offers.get(offer),

@@ -120,10 +120,17 @@ fn write_server(text: &mut String, server: &Server) -> fmt::Result {
         name,
         host,
         method,
+        source,
         noping,
     } = server;
-    let noping = if *noping { " noping" } else { "" };
-    writeln!(text, "  Server {name} {host} {}{noping}", method.as_str())
+    write!(text, "  Server {name} {host} {}", method.as_str())?;
+    if let Some(source) = source {
+        write!(text, " source={source}")?;
+    }
+    if *noping {
+        write!(text, " noping")?;
+    }
+    writeln!(text)
 }
 
 fn write_server_pool(text: &mut String, pool: &ServerPool) -> fmt::Result {

@@ -235,6 +235,17 @@ fn virtual_hosts(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {
 }
 
 fn nat(config: &Config, report: &mut Report<'_>) {
+    for (i, server) in config.servers.iter().enumerate() {
+        if server.source.is_some() && server.method != ForwardingMethod::Nat {
+            let method = server.method.as_str();
+            let message = format!("`source=` is for method `nat`, not for `{method}`");
+            report(
+                Finding::error(Code::SourceWithoutNat, Subject::ServerSource(i), message)
+                    .related(Subject::ServerMethod(i), "the method is given here")
+                    .help("remove the option, or write `nat`: the other methods keep the client's address"),
+            );
+        }
+    }
     if config.nat.as_ref().is_some_and(|nat| nat.gateway.is_some()) {
         return;
     }
@@ -242,7 +253,8 @@ fn nat(config: &Config, report: &mut Report<'_>) {
         .servers
         .iter()
         .enumerate()
-        .filter(|(_, server)| server.method == ForwardingMethod::Nat)
+        // With a source address of the ATMs' answers come back by themselves.
+        .filter(|(_, server)| server.method == ForwardingMethod::Nat && server.source.is_none())
     {
         let message = format!(
             "the server `{}` is reached by NAT, and there is no gateway",
@@ -254,7 +266,7 @@ fn nat(config: &Config, report: &mut Report<'_>) {
             message,
         )
         .help(
-            "add `Gateway <ip>` to the `NAT` block: answers must come back through the active ATM",
+            "add `Gateway <ip>` to the `NAT` block: answers must come back through the active ATM; or add `source=<address>`",
         );
         if config.nat.is_some() {
             finding = finding.related(Subject::Nat, "no `Gateway` in this block");

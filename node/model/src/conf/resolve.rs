@@ -1,5 +1,6 @@
 //! What can only be known once names have addresses. A name without one is left out, or an error: the caller decides.
 
+mod sources;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,6 +61,7 @@ pub(super) fn check_places(config: &Config, hosts: &Hosts, report: &mut Report<'
     let view = View::new(config, hosts);
     atms(&view, report);
     networks(&view, report);
+    sources::check(&view, report);
     if virtual_addresses(&view, report) {
         overlaps(&view, report);
         for (h, _) in config.virtual_hosts.iter().enumerate() {
@@ -175,7 +177,8 @@ fn networks(view: &View<'_>, report: &mut Report<'_>) {
         let Some(address) = view.servers.get(i).and_then(v4) else {
             continue;
         };
-        if server.method == ForwardingMethod::Nat && mask.network(address) != network {
+        let needs_gateway = server.method == ForwardingMethod::Nat && server.source.is_none();
+        if needs_gateway && mask.network(address) != network {
             let message = format!(
                 "the server {address} is outside of the subnet {network}/{}",
                 mask.0

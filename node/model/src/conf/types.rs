@@ -275,7 +275,7 @@ pub struct Service {
     pub port: u16,
     /// The check.
     pub agent: Agent,
-    /// `sticky`: a client keeps its server.
+    /// `sticky`: new connections of a client go to the server of its latest one.
     pub sticky: bool,
     /// `scheduler=`.
     pub scheduler: Scheduler,
@@ -296,7 +296,7 @@ pub enum ForwardingMethod {
     Direct,
     /// IPIP (RFC 2003).
     Tunnel,
-    /// Destination NAT.
+    /// Destination NAT; with `source=` full NAT.
     Nat,
 }
 
@@ -319,7 +319,7 @@ impl ForwardingMethod {
     }
 }
 
-/// `Server <name> <host> direct|tunnel|nat [noping]`.
+/// `Server <name> <host> direct|tunnel|nat [source=<address>] [noping]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
     /// The server's name.
@@ -328,6 +328,8 @@ pub struct Server {
     pub host: Host,
     /// How packets reach it.
     pub method: ForwardingMethod,
+    /// `source=<address>`, only with `nat`: where packets to the server come from (full NAT), instead of from the client.
+    pub source: Option<IpAddr>,
     /// `noping`: skip the ping check.
     pub noping: bool,
 }

@@ -247,6 +247,17 @@ pub(super) fn virtual_address(address: IpAddr) -> Result<IpAddr, Complaint> {
     Ok(address)
 }
 
+/// An address that packets to a server may come from.
+pub(super) fn source_address(word: &str) -> Result<IpAddr, Complaint> {
+    let address = address(word)?;
+    if address.is_loopback() {
+        let message = format!("`{address}` is a loopback address");
+        let help = "servers send their answers there; give an address that is nobody else's";
+        return Err(Complaint::new(Code::BadAddress, message, help));
+    }
+    Ok(address)
+}
+
 /// An address or a name (RFC 1123 §2.1; `_` is let through, since resolvers do).
 pub(super) fn host(word: &str) -> Result<Host, Complaint> {
     let unrooted = word.strip_suffix('.').unwrap_or(word);

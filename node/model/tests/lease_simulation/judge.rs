@@ -39,8 +39,8 @@ pub(crate) enum Violation {
     #[error("entry {index} came to {first:?}, and then to {then:?}")]
     OtherResponse {
         index: usize,
-        first: Response,
-        then: Response,
+        first: Box<Response>,
+        then: Box<Response>,
     },
     /// The simulated Raft is broken, not the lease.
     #[error("entry {index} was committed as {first:?}, and then as {then:?}")]
@@ -87,8 +87,8 @@ impl Judge {
             Some(known) if *known == response => Ok(()),
             Some(known) => Err(Violation::OtherResponse {
                 index,
-                first: known.clone(),
-                then: response,
+                first: Box::new(known.clone()),
+                then: Box::new(response),
             }),
             None => {
                 self.responses.push(response);

@@ -1,13 +1,16 @@
 //! Whatever is committed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 
 use model::command::{Command, Control, Refusal, Response};
 use model::conf::{ForwardingMethod, Protocol};
-use model::connections::{ConnectionChange, ConnectionKey};
+use model::connections::{ConnectionChange, ConnectionKey, Pin};
 use model::ids::{ConfigNumber, Epoch, ServerId, VirtualServiceId};
+use model::source_ports::ServerTuple;
 use model::state::{State, VERSIONS_MAX};
+use model::sticky::StickyKey;
 use proptest::prelude::*;
 
 use crate::script::{Step, history, shape, step};
@@ -47,6 +50,8 @@ proptest! {
             nothing_changes_when_refused(&before, &state, &response)?;
             traffic_is_left_alone(&before, &state, &command)?;
             tables_are_bounded(&before, &state, &response)?;
+            no_port_is_given_out_twice(&state)?;
+            clients_stick(&before, &state, &response)?;
             tenures_only_grow(&before, &state, &command, &response)?;
             numbers_keep_their_meaning(&before, &state)?;
             health_is_of_the_server(&before, &state, &command)?;
@@ -98,7 +103,8 @@ proptest! {
 fn numbers_keep_their_meaning(before: &State, after: &State) -> Checked {
     for (id, entry) in after.servers() {
         let same = before.servers().get(id).is_none_or(|known| {
-            (&known.name, known.address, known.method) == (&entry.name, entry.address, entry.method)
+            (&known.name, known.address, known.method, known.source)
+                == (&entry.name, entry.address, entry.method, entry.source)
         });
         prop_assert!(same, "server {} became {:?}", id, entry);
     }
@@ -121,8 +127,8 @@ fn health_is_of_the_server(before: &State, after: &State, command: &Command) -> 
             let found = matches!(command, Command::Control(Control::Health { server, service: of, healthy: false })
                 if server == id && of == service);
             let was = before.servers().get(id).is_some_and(|known| {
-                (&known.name, known.address, known.method)
-                    == (&entry.name, entry.address, entry.method)
+                (&known.name, known.address, known.method, known.source)
+                    == (&entry.name, entry.address, entry.method, entry.source)
             });
             prop_assert!(
                 found || was && !before.is_healthy(*id, service),
@@ -144,21 +150,24 @@ fn nothing_changes_when_refused(before: &State, after: &State, response: &Respon
     Ok(())
 }
 
+/// A server and how it is reached; the port and address that packets come from; VIP, protocol and port.
+type Route = (
+    (ServerId, IpAddr, ForwardingMethod),
+    (Option<IpAddr>, Option<NonZeroU16>),
+    (IpAddr, Protocol, u16),
+);
+
 /// Where every connection's packets go: what must not change while it lives.
-fn routes(
-    state: &State,
-) -> BTreeMap<ConnectionKey, (ServerId, IpAddr, ForwardingMethod, IpAddr, Protocol, u16)> {
-    let route = |(key, id): (ConnectionKey, ServerId)| {
+fn routes(state: &State) -> BTreeMap<ConnectionKey, Route> {
+    let route = |(key, pin): (ConnectionKey, Pin)| {
+        let id = pin.server;
         let (server, service) = (&state.servers()[&id], &state.services()[&key.service]);
         (
             key,
             (
-                id,
-                server.address,
-                server.method,
-                service.vip,
-                service.protocol,
-                service.port,
+                (id, server.address, server.method),
+                (server.source, pin.source_port),
+                (service.vip, service.protocol, service.port),
             ),
         )
     };
@@ -170,7 +179,7 @@ fn traffic_is_left_alone(before: &State, after: &State, command: &Command) -> Ch
     let (old, new) = (routes(before), routes(after));
     match command {
         Command::Control(_) => prop_assert_eq!(old, new),
-        Command::Connections { changes, .. } => {
+        Command::Connections { changes, .. } | Command::ConnectionsBeforeSticky { changes, .. } => {
             let closed = |key: &ConnectionKey| changes.contains(&ConnectionChange::Close(*key));
             for (key, route) in &old {
                 prop_assert!(
@@ -197,7 +206,7 @@ fn tables_are_bounded(before: &State, after: &State, response: &Response) -> Che
         return Ok(());
     }
     for (id, entry) in after.servers() {
-        let is_used = after.connections().iter().any(|(_, server)| server == *id);
+        let is_used = after.connections().iter().any(|(_, pin)| pin.server == *id);
         prop_assert!(
             entry.configured || is_used,
             "server {} is kept for nothing",
@@ -216,6 +225,92 @@ fn tables_are_bounded(before: &State, after: &State, response: &Response) -> Che
         );
     }
     Ok(())
+}
+
+/// The servers tell their connections apart: no two have the same five-tuple, and a source port is where one is needed.
+fn no_port_is_given_out_twice(state: &State) -> Checked {
+    let mut taken = BTreeSet::new();
+    for (key, pin) in state.connections().iter() {
+        let (server, service) = (
+            &state.servers()[&pin.server],
+            &state.services()[&key.service],
+        );
+        prop_assert_eq!(server.source.is_some(), pin.source_port.is_some());
+        if let (Some(source), Some(source_port)) = (server.source, pin.source_port) {
+            let tuple = ServerTuple {
+                source,
+                source_port,
+                server: server.address,
+                protocol: service.protocol,
+                port: service.port,
+            };
+            prop_assert!(taken.insert(tuple), "{:?} is given out twice", tuple);
+            prop_assert!(state.source_ports().is_taken(&tuple));
+        }
+    }
+    prop_assert_eq!(taken.len(), state.source_ports().len());
+    Ok(())
+}
+
+/// What a packet path that carries out what was accepted comes to is what is replicated; a configuration only takes
+/// away, and only what it no longer has; and the table is bounded.
+fn clients_stick(before: &State, after: &State, response: &Response) -> Checked {
+    let (old, new) = (sticky(before), sticky(after));
+    prop_assert!(new.len() <= after.connections_max().max(old.len()));
+    prop_assert_eq!(after.sticky().len(), new.len());
+    let mut expected = old;
+    if let Response::Connections {
+        accepted,
+        not_stuck,
+        ..
+    } = response
+    {
+        for change in accepted {
+            match change {
+                ConnectionChange::Open(key, pin) => {
+                    if let Some(client) = after.sticky_key(key.service, key.client) {
+                        expected.insert(client, pin.server);
+                    }
+                }
+                ConnectionChange::Unstick(client) => {
+                    expected.remove(client);
+                }
+                ConnectionChange::Close(_) => {}
+            }
+        }
+        prop_assert!(*not_stuck as usize <= accepted.len());
+    } else {
+        expected.retain(|client, server| {
+            mask(before, client.service) == mask(after, client.service)
+                && same_server(before, after, *server)
+                && offered(after, client.service).contains(server)
+        });
+    }
+    prop_assert_eq!(expected, new);
+    Ok(())
+}
+
+fn sticky(state: &State) -> BTreeMap<StickyKey, ServerId> {
+    state.sticky().iter().collect()
+}
+
+fn same_server(before: &State, after: &State, id: ServerId) -> bool {
+    before.servers()[&id].name == after.servers().get(&id).map_or("", |entry| &entry.name)
+}
+
+fn offered(state: &State, service: VirtualServiceId) -> Vec<ServerId> {
+    let offered = state.offered(service).into_iter();
+    offered.map(|(server, _)| server).collect()
+}
+
+/// `mask=` as it is written, of a service that is configured and sticky.
+fn mask(state: &State, service: VirtualServiceId) -> Option<Option<u8>> {
+    let entry = state.services().get(&service)?;
+    let services = &state.current()?.config.services;
+    let settings = services
+        .iter()
+        .find(|settings| settings.name == entry.name)?;
+    (entry.configured && settings.sticky).then_some(settings.mask)
 }
 
 fn tenures_only_grow(
@@ -258,7 +353,8 @@ fn tenures_only_grow(
         }
         (
             Command::Control(Control::EndEpoch { epoch: given })
-            | Command::Connections { epoch: given, .. },
+            | Command::Connections { epoch: given, .. }
+            | Command::ConnectionsBeforeSticky { epoch: given, .. },
             _,
         ) => {
             prop_assert_eq!(new, old);
@@ -304,17 +400,20 @@ fn the_table_is_full_at_num_connections() {
             port,
             service: VirtualServiceId(1),
         };
-        ConnectionChange::Open(key, ServerId(1))
+        ConnectionChange::Open(key, ServerId(1).into())
     };
     let response = state.apply(Command::Connections {
         epoch: Epoch(1),
         changes: (1..=6).map(open).collect(),
     });
-    let Response::Connections { accepted, refused } = response else {
+    let Response::Connections {
+        accepted, refused, ..
+    } = response
+    else {
         panic!("{response:?}")
     };
     assert_eq!(accepted, (1..=4).map(open).collect::<Vec<_>>());
-    let full = |port| (*open(port).key(), Refusal::TableFull);
+    let full = |port| (*open(port).key().unwrap(), Refusal::TableFull);
     assert_eq!(refused, [full(5), full(6)]);
     // What is there already is no new connection.
     let again = state.apply(Command::Connections {
@@ -325,7 +424,8 @@ fn the_table_is_full_at_num_connections() {
         again,
         Response::Connections {
             accepted: vec![open(2)],
-            refused: vec![]
+            refused: vec![],
+            not_stuck: 0,
         }
     );
 }

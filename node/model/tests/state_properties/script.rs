@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use model::command::{Command, Control};
-use model::connections::{ConnectionChange, ConnectionKey};
+use model::connections::{ConnectionChange, ConnectionKey, Pin};
 use model::ids::{ConfigNumber, Epoch, NodeId, ServerId, VirtualServiceId};
 use model::state::State;
+use model::sticky::StickyKey;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -19,6 +21,8 @@ pub(crate) enum Step {
         shape: Shape,
         expected: Option<u64>,
     },
+    /// The current version with another `mask=` of every service that has one.
+    Remask,
     BadConfig(String),
     Restore {
         version: prop::sample::Index,
@@ -43,38 +47,54 @@ pub(crate) enum Step {
     Connections {
         behind: u64,
         changes: Vec<ConnectionChange>,
+        /// Stored by a version before source ports and sticky clients.
+        old: bool,
     },
 }
 
 /// What a configuration says: servers with the last byte of their address and how they are reached, and what they offer.
 #[derive(Clone, Debug)]
 pub(crate) struct Shape {
-    servers: Vec<(u8, bool, bool)>,
-    services: usize,
+    servers: Vec<(u8, usize, bool)>,
+    /// Of each service: its `mask=`, if it is sticky; 0 for none.
+    services: Vec<Option<u8>>,
     vip: u8,
     num_connections: u32,
     other_member: bool,
 }
+
+/// Servers share the source addresses of full NAT.
+const METHODS: [&str; 4] = [
+    "tunnel",
+    "direct",
+    "nat source=10.9.0.1",
+    "nat source=10.9.0.2",
+];
 
 const SERVICES: [(&str, &str); 3] = [("smtp", "tcp:25"), ("imap", "tcp:143"), ("dns", "udp:53")];
 
 impl Shape {
     pub(crate) fn text(&self) -> String {
         let mut text = String::from("Services\n");
-        for (name, port) in &SERVICES[..self.services] {
-            text += &format!("  Service {name} {port} connect\n");
+        for ((name, port), sticky) in SERVICES.iter().zip(&self.services) {
+            let sticky = match sticky {
+                None => String::new(),
+                Some(0) => " sticky".to_owned(),
+                Some(mask) => format!(" sticky mask={mask}"),
+            };
+            text += &format!("  Service {name} {port} connect{sticky}\n");
         }
         text.push_str("EndServices\nServers\n");
-        for (at, (address, tunnel, _)) in self.servers.iter().enumerate() {
-            let method = if *tunnel { "tunnel" } else { "direct" };
+        for (at, (address, method, _)) in self.servers.iter().enumerate() {
+            let method = METHODS[*method];
             text += &format!("  Server serv{at} 10.1.{at}.{address} {method}\n");
         }
         text.push_str("EndServers\nServerPool Pool\n");
         for (at, (_, _, everything)) in self.servers.iter().enumerate() {
-            let offered = if *everything { self.services } else { 1 };
+            let offered = if *everything { self.services.len() } else { 1 };
             let offers: Vec<_> = SERVICES[..offered]
                 .iter()
-                .map(|(name, _)| format!("{name}/{}", at + 1))
+                .map(|(name, _)| format!("{name}/{at}"))
                 .collect();
             text += &format!("  AddServer serv{at} {}\n", offers.join(" "));
         }
@@ -107,10 +127,24 @@ impl Step {
             )
         };
         Command::Control(match self {
-            Self::Connections { behind, changes } => {
+            Self::Connections {
+                behind,
+                changes,
+                old: false,
+            } => {
                 return Command::Connections {
                     epoch: epoch(*behind),
                     changes: changes.clone(),
+                };
+            }
+            Self::Connections {
+                behind,
+                changes,
+                old: true,
+            } => {
+                return Command::ConnectionsBeforeSticky {
+                    epoch: epoch(*behind),
+                    changes: changes.iter().filter_map(before_sticky).collect(),
                 };
             }
             Self::Config { shape, expected } => Control::ApplyConfig {
@@ -120,6 +154,21 @@ impl Step {
                     .map(|behind| ConfigNumber(state.config_number().0.saturating_sub(behind))),
                 by: "atm1".into(),
             },
+            Self::Remask => {
+                let current = state.versions().last_key_value();
+                let Some((_, version)) = current else {
+                    return Command::Control(Control::EndEpoch { epoch: epoch(0) });
+                };
+                Control::ApplyConfig {
+                    source: version
+                        .source
+                        .replace("mask=24", "mask=25")
+                        .replace("mask=31", "mask=24"),
+                    hosts: version.hosts.clone(),
+                    expected: None,
+                    by: "atm1".into(),
+                }
+            }
             Self::BadConfig(source) => Control::ApplyConfig {
                 source: source.clone(),
                 hosts: BTreeMap::new(),
@@ -174,8 +223,11 @@ impl Step {
 
 pub(crate) fn shape() -> impl Strategy<Value = Shape> {
     (
-        vec((1..4_u8, prop::bool::weighted(0.8), any::<bool>()), 1..5),
-        1..=SERVICES.len(),
+        vec((1..4_u8, 0..METHODS.len(), any::<bool>()), 1..5),
+        vec(
+            option::weighted(0.7, prop::sample::select(vec![0, 24, 31, 64])),
+            1..=SERVICES.len(),
+        ),
         0..2_u8,
         prop_oneof![Just(3_u32), Just(8), Just(100)],
         prop::bool::weighted(0.05),
@@ -191,24 +243,40 @@ pub(crate) fn shape() -> impl Strategy<Value = Shape> {
         )
 }
 
+/// The change as a version could have stored it that knew neither source ports nor sticky clients.
+fn before_sticky(change: &ConnectionChange) -> Option<ConnectionChange> {
+    match *change {
+        ConnectionChange::Open(key, pin) => Some(ConnectionChange::Open(key, pin.server.into())),
+        ConnectionChange::Close(_) => Some(*change),
+        ConnectionChange::Unstick(_) => None,
+    }
+}
+
 /// Mostly clients that come again: a small world meets its own past.
 pub(crate) fn change() -> impl Strategy<Value = ConnectionChange> {
-    let client = prop_oneof![
-        8 => (1..4_u8).prop_map(|last| IpAddr::from([192, 0, 2, last])),
-        1 => Just(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1])),
-    ];
-    let key = (client, 1..6_u16, 1..5_u16).prop_map(|(client, port, service)| ConnectionKey {
+    let client = || {
+        prop_oneof![
+            8 => (0..4_u8).prop_map(|last| IpAddr::from([192, 0, 2, last])),
+            1 => Just(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1])),
+            1 => Just(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0])),
+        ]
+    };
+    let service = || (1..5_u16).prop_map(VirtualServiceId);
+    let key = (client(), 1..6_u16, service()).prop_map(|(client, port, service)| ConnectionKey {
         client,
         port,
-        service: VirtualServiceId(service),
+        service,
     });
-    (key, 1..6_u16, prop::bool::weighted(0.75)).prop_map(|(key, server, opens)| {
-        if opens {
-            ConnectionChange::Open(key, ServerId(server))
-        } else {
-            ConnectionChange::Close(key)
-        }
-    })
+    let pin = (1..6_u16, option::of(1..4_u16)).prop_map(|(server, port)| Pin {
+        server: ServerId(server),
+        source_port: port.and_then(NonZeroU16::new),
+    });
+    let unstuck = (service(), client()).prop_map(|(service, client)| StickyKey { service, client });
+    prop_oneof![
+        12 => (key.clone(), pin).prop_map(|(key, pin)| ConnectionChange::Open(key, pin)),
+        4 => key.prop_map(ConnectionChange::Close),
+        1 => unstuck.prop_map(ConnectionChange::Unstick),
+    ]
 }
 
 pub(crate) fn step() -> impl Strategy<Value = Step> {
@@ -216,6 +284,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         5 => (shape(), option::weighted(0.5, late())).prop_map(|(shape, expected)| Step::Config { shape, expected }),
         1 => prop_oneof![".{0,40}", Just("AtmPool A\nEndAtmPool\n".to_owned())].prop_map(Step::BadConfig),
+        2 => Just(Step::Remask),
         2 => any::<prop::sample::Index>().prop_map(|version| Step::Restore { version }),
         4 => (1..4_u64, 0..4_u64, 50..200_u64)
             .prop_map(|(node, term, lease_ms)| Step::Begin { node, term, lease_ms }),
@@ -223,7 +292,8 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         1 => (1..3_u64, 0..2_u8).prop_map(|(node, incarnation)| Step::Register { node, incarnation }),
         3 => (1..6_u16, 0..SERVICES.len(), any::<bool>())
             .prop_map(|(server, service, healthy)| Step::Health { server, service, healthy }),
-        9 => (late(), vec(change(), 0..8)).prop_map(|(behind, changes)| Step::Connections { behind, changes }),
+        9 => (late(), vec(change(), 0..8), prop::bool::weighted(0.1))
+            .prop_map(|(behind, changes, old)| Step::Connections { behind, changes, old }),
     ]
 }
 

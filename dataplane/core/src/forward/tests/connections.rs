@@ -5,7 +5,7 @@ use crate::Event;
 use crate::testing::{FIN, RST};
 
 fn open(port: u16) -> ConnectionChange {
-    ConnectionChange::Open(key(port, 1), ServerId(0))
+    ConnectionChange::Open(key(port, 1), ServerId(0).into())
 }
 
 fn close(port: u16) -> ConnectionChange {
@@ -17,7 +17,7 @@ fn a_first_packet_is_held_until_its_record_is_committed() {
     let mut rig = Rig::active();
     let syn = tcp(1, QUORUM, SYN, b"");
     assert_eq!(rig.packet(&syn), Verdict::Held);
-    assert_eq!(rig.out.opened, [(key(1, 1), ServerId(0))]);
+    assert_eq!(rig.out.opened, [(key(1, 1), ServerId(0).into())]);
     assert_eq!(rig.packet(&syn), drop(DropReason::AlreadyHeld));
     assert_eq!(
         (rig.forwarder.connections(), rig.forwarder.pending()),
@@ -47,7 +47,7 @@ fn async_goes_at_once_and_is_recorded_and_none_is_not() {
         rig.packet(&tcp(1, UNREPLICATED, SYN, b"")),
         Verdict::Transmit
     );
-    assert_eq!(rig.out.opened, [(key(1, 2), ServerId(0))]);
+    assert_eq!(rig.out.opened, [(key(1, 2), ServerId(0).into())]);
     assert_eq!(rig.sent().len(), 2);
 }
 
@@ -131,7 +131,7 @@ fn the_record_that_is_committed_first_decides_the_server() {
     table.servers[1].method = ForwardingMethod::Tunnel;
     rig.forwarder.install(table, rig.now);
     assert_eq!(rig.packet(&tcp(1, QUORUM, SYN, b"")), Verdict::Held);
-    rig.commit(&[ConnectionChange::Open(key(1, 1), ServerId(1))]);
+    rig.commit(&[ConnectionChange::Open(key(1, 1), ServerId(1).into())]);
     rig.forwarder.refuse(key(1, 1), rig.now);
     assert_eq!(rig.packet(&tcp(1, QUORUM, ACK, b"")), Verdict::Transmit);
     let to: Vec<_> = rig
@@ -289,7 +289,7 @@ fn a_port_used_again_after_fin_keeps_its_server_and_lives() {
     rig.commit(&[close(1)]);
     assert_eq!(
         rig.out.opened,
-        [(key(1, 1), ServerId(0))],
+        [(key(1, 1), ServerId(0).into())],
         "the record is made anew"
     );
     assert_eq!(rig.counters().event(Event::ConnectionReopened), 1);
@@ -424,7 +424,7 @@ fn a_server_that_leaves_the_configuration_keeps_its_connections() {
 #[test]
 fn a_record_of_a_server_that_no_table_lists_is_a_named_drop() {
     let mut rig = Rig::active();
-    rig.commit(&[ConnectionChange::Open(key(1, 1), ServerId(77))]);
+    rig.commit(&[ConnectionChange::Open(key(1, 1), ServerId(77).into())]);
     assert_eq!(
         rig.packet(&tcp(1, QUORUM, ACK, b"")),
         drop(DropReason::UnknownServer)
@@ -441,7 +441,11 @@ fn a_snapshot_replaces_what_came_from_records_and_nothing_else() {
     );
     assert_eq!(rig.packet(&tcp(4, QUORUM, SYN, b"")), Verdict::Held);
     rig.forwarder.replace_connections(
-        [(key(2, 1), ServerId(0)), (key(5, 1), ServerId(0))].into_iter(),
+        [
+            (key(2, 1), ServerId(0).into()),
+            (key(5, 1), ServerId(0).into()),
+        ]
+        .into_iter(),
         rig.now,
     );
     assert_eq!(
@@ -471,7 +475,10 @@ fn a_snapshot_is_right_about_what_it_lists() {
     rig.forwarder.install(table, rig.now);
     rig.commit(&[open(1)]);
     assert_eq!(rig.packet(&tcp(2, QUORUM, SYN, b"")), Verdict::Held);
-    let all = [(key(1, 1), ServerId(1)), (key(2, 1), ServerId(1))];
+    let all = [
+        (key(1, 1), ServerId(1).into()),
+        (key(2, 1), ServerId(1).into()),
+    ];
     rig.forwarder.replace_connections(all.into_iter(), rig.now);
     assert_eq!(rig.forwarder.pending(), 0);
     assert_eq!(rig.counters().held_dropped(DropReason::NotActive), 1);
@@ -497,7 +504,7 @@ fn committed_records_are_bounded_too_and_what_finds_no_room_is_counted() {
         client: std::net::Ipv6Addr::LOCALHOST.into(),
         ..key(1, 1)
     };
-    rig.commit(&[ConnectionChange::Open(v6, ServerId(0))]);
+    rig.commit(&[ConnectionChange::Open(v6, ServerId(0).into())]);
     assert_eq!(rig.counters().event(Event::RecordIgnored), 51);
 }
 

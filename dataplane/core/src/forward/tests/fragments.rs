@@ -94,7 +94,7 @@ fn all_wait_for_the_record_of_the_connection() {
         assert_eq!(rig.packet(&pieces[at]), Verdict::Held);
     }
     assert!(rig.sent().is_empty());
-    rig.commit(&[ConnectionChange::Open(key(9, 50), ServerId(0))]);
+    rig.commit(&[ConnectionChange::Open(key(9, 50), ServerId(0).into())]);
     arrived(&rig.sent(), &[&pieces[0], &pieces[1], &pieces[2]]);
 }
 

@@ -98,7 +98,7 @@ fn a_held_frame_is_not_released_after_the_deadline() {
     let mut rig = Rig::active();
     assert_eq!(rig.packet(&tcp(1, QUORUM, SYN, b"")), Verdict::Held);
     rig.lease(1, rig.now);
-    rig.commit(&[ConnectionChange::Open(key(1, 1), ServerId(0))]);
+    rig.commit(&[ConnectionChange::Open(key(1, 1), ServerId(0).into())]);
     assert!(rig.sent().is_empty());
     assert_eq!(rig.counters().held_dropped(DropReason::LeaseExpired), 1);
     assert_eq!(
@@ -119,7 +119,7 @@ fn a_new_epoch_throws_away_what_an_older_one_held() {
     );
     assert_eq!(rig.counters().held_dropped(DropReason::LeaseExpired), 1);
     rig.out.frames.clear();
-    rig.commit(&[ConnectionChange::Open(key(1, 1), ServerId(0))]);
+    rig.commit(&[ConnectionChange::Open(key(1, 1), ServerId(0).into())]);
     assert!(rig.sent().is_empty());
     assert_eq!(rig.packet(&tcp(1, QUORUM, ACK, b"")), Verdict::Transmit);
 }

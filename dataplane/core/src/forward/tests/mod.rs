@@ -232,7 +232,7 @@ impl Rig {
     /// A connection of the quorum service that completed its handshake.
     fn established(&mut self, port: u16) {
         assert_eq!(self.packet(&tcp(port, QUORUM, SYN, b"")), Verdict::Held);
-        self.commit(&[ConnectionChange::Open(key(port, 1), ServerId(0))]);
+        self.commit(&[ConnectionChange::Open(key(port, 1), ServerId(0).into())]);
         assert_eq!(self.packet(&tcp(port, QUORUM, ACK, b"")), Verdict::Transmit);
         self.out.frames.clear();
         self.out.opened.clear();

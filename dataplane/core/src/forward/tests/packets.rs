@@ -263,13 +263,13 @@ fn the_fewest_connections_per_weight_win() {
     // The committed table has four on the second server, of this service and of another one.
     for (port, service) in [(1, 2), (2, 2), (3, 2), (4, 2), (5, 3), (6, 3)] {
         let server = ServerId(if service == 2 { 1 } else { 0 });
-        let open = ConnectionChange::Open(key(port, service), server);
+        let open = ConnectionChange::Open(key(port, service), server.into());
         rig.forwarder.commit(&[open], rig.now, &mut rig.out);
     }
     for port in 11..=21 {
         assert_eq!(rig.packet(&tcp(port, ASYNC, SYN, b"")), Verdict::Transmit);
     }
-    let servers: Vec<u16> = rig.out.opened.iter().map(|(_, server)| server.0).collect();
+    let servers: Vec<u16> = rig.out.opened.iter().map(|(_, pin)| pin.server.0).collect();
     assert_eq!(servers, [0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0]);
 }
 
@@ -283,7 +283,7 @@ fn new_connections_are_shared_out_by_weight() {
     for port in 1..=6 {
         assert_eq!(rig.packet(&tcp(port, ASYNC, SYN, b"")), Verdict::Transmit);
     }
-    let servers: Vec<u16> = rig.out.opened.iter().map(|(_, server)| server.0).collect();
+    let servers: Vec<u16> = rig.out.opened.iter().map(|(_, pin)| pin.server.0).collect();
     assert_eq!(servers, [0, 1, 0, 0, 1, 0]);
 }
 

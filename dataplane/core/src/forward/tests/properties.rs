@@ -247,13 +247,16 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
                 rig.now = end;
             }
             Step::Wake => rig.tick(),
-            Step::Open { port, server } => {
-                rig.commit(&[ConnectionChange::Open(key(port, 1), ServerId(server))])
-            }
+            Step::Open { port, server } => rig.commit(&[ConnectionChange::Open(
+                key(port, 1),
+                ServerId(server).into(),
+            )]),
             Step::Close { port } => rig.commit(&[ConnectionChange::Close(key(port, 1))]),
             Step::Refuse { port } => rig.forwarder.refuse(key(port, 1), rig.now),
             Step::Snapshot { ports } => {
-                let all = ports.into_iter().map(|port| (key(port, 1), ServerId(0)));
+                let all = ports
+                    .into_iter()
+                    .map(|port| (key(port, 1), ServerId(0).into()));
                 rig.forwarder.replace_connections(all, rig.now);
             }
             Step::Install {

@@ -133,7 +133,7 @@ fn a_partial_checksum_is_finished_also_of_a_held_packet() {
         rig.frame(&packet.frame(ROUTER, ATM), offload, Duration::ZERO),
         Verdict::Held
     );
-    rig.commit(&[ConnectionChange::Open(key(1, 1), ServerId(0))]);
+    rig.commit(&[ConnectionChange::Open(key(1, 1), ServerId(0).into())]);
     assert_eq!(inner_tcp(&rig.sent()[0]), finished.bytes());
     let finished = tcp(1, QUORUM, ACK, b"odd")
         .with(|p| p.options = vec![1, 1, 1, 0])

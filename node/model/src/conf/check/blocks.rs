@@ -222,18 +222,21 @@ impl<'a> Checker<'a> {
         );
         let host = self.host(host_word);
         let method = method_word.map_or(ForwardingMethod::Tunnel, |word| self.method(word));
+        let source = self.source(&options);
         let Some(name) = name else { return };
         if self.declare(Kind::Server, name) {
             self.places.servers.push(ServerPlaces {
                 name: name.span(),
                 host: host_word.unwrap_or(name).span(),
                 method: method_word.unwrap_or(name).span(),
+                source: options.get("source=").unwrap_or(&name).span(),
             });
             let noping = options.contains_key("noping");
             self.draft.servers.push(Server {
                 name: name.text.to_owned(),
                 host,
                 method,
+                source,
                 noping,
             });
         }

@@ -1,6 +1,7 @@
 //! Flags and `key=value` options at the end of a line.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -121,6 +122,11 @@ impl<'a> Checker<'a> {
             word,
             values::duration("persist=", word.text, PERSIST_MIN..=PERSIST_MAX),
         )
+    }
+
+    pub(super) fn source(&mut self, options: &Options<'a>) -> Option<IpAddr> {
+        let word = *options.get("source=")?;
+        self.accept(word, values::source_address(word.text))
     }
 
     pub(super) fn client_mask(&mut self, options: &Options<'a>) -> Option<u8> {
