@@ -13,7 +13,9 @@ use std::time::Duration;
 use dataplane_core::{Counters, Forwarder, ForwardingTable, Interface};
 use model::Instant;
 use model::connections::{ConnectionChange, ConnectionKey, Pin};
+use model::ids::ServerId;
 use model::planted::{self, Bug};
+use model::sticky::StickyKey;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
@@ -39,7 +41,7 @@ pub(crate) enum Control {
     Install(Box<ForwardingTable>),
     Addresses6(Addresses6),
     Commit(Vec<ConnectionChange>),
-    Replace(Vec<(ConnectionKey, Pin)>),
+    Replace(Vec<(ConnectionKey, Pin)>, Vec<(StickyKey, ServerId)>),
     Refuse(ConnectionKey),
     Barrier(oneshot::Sender<()>),
     Relinquish(oneshot::Sender<()>),
@@ -236,7 +238,10 @@ impl Engine {
                     self.forwarder.set_addresses6(ours.address, ours.link_local)
                 }
                 Control::Commit(changes) => self.forwarder.commit(&changes, now, &mut self.outlet),
-                Control::Replace(all) => self.forwarder.replace_connections(all.into_iter(), now),
+                Control::Replace(all, sticky) => {
+                    self.forwarder.replace_connections(all.into_iter(), now);
+                    self.forwarder.replace_sticky(sticky.into_iter(), now);
+                }
                 Control::Refuse(key) => self.forwarder.refuse(key, now),
                 Control::Barrier(reached) => answers.reached.push(reached),
                 Control::Relinquish(reached) => {

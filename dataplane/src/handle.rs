@@ -8,7 +8,9 @@ use std::thread::{self, JoinHandle};
 
 use dataplane_core::{Forwarder, ForwardingTable, Interface, Limits};
 use model::connections::{ConnectionChange, ConnectionKey, Pin};
+use model::ids::ServerId;
 use model::planted::{self, Bug};
+use model::sticky::StickyKey;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::info;
 
@@ -236,9 +238,13 @@ impl Handle {
         self.send(Control::Commit(changes)).await
     }
 
-    /// Replaces the whole connection table, as after a snapshot. The engine is busy for about 100 ns per entry.
-    pub async fn replace_connections(&self, all: Vec<(ConnectionKey, Pin)>) -> Result<(), Gone> {
-        self.send(Control::Replace(all)).await
+    /// Replaces the whole connection table and the sticky clients, as after a snapshot. The engine is busy for about 100 ns per entry.
+    pub async fn replace_connections(
+        &self,
+        all: Vec<(ConnectionKey, Pin)>,
+        sticky: Vec<(StickyKey, ServerId)>,
+    ) -> Result<(), Gone> {
+        self.send(Control::Replace(all, sticky)).await
     }
 
     /// The record of this connection was refused: its held frame is thrown away.

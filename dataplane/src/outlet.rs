@@ -11,6 +11,7 @@ use model::Instant;
 use model::connections::{ConnectionKey, Pin};
 use model::ids::Epoch;
 use model::planted::{self, Bug};
+use model::sticky::StickyKey;
 use rustix::io::Errno;
 use tokio::sync::mpsc;
 
@@ -27,6 +28,8 @@ pub enum Event {
     Open(ConnectionKey, Pin),
     /// A connection is over: replicate that.
     Close(ConnectionKey),
+    /// A sticky client's time is over: replicate that.
+    Unstick(StickyKey),
 }
 
 /// The core's [`Sink`].
@@ -216,6 +219,10 @@ impl Sink for Outlet {
     fn close(&mut self, key: ConnectionKey) -> bool {
         self.tell(Event::Close(key))
     }
+
+    fn unstick(&mut self, key: StickyKey) -> bool {
+        self.tell(Event::Unstick(key))
+    }
 }
 
 impl Outlet {
@@ -231,14 +238,26 @@ impl Staged {
     fn note(&mut self, head: &[u8], body: &[u8]) {
         const ARP: [Option<u8>; 2] = [Some(0x08), Some(0x06)];
         const ARP_REQUEST: [Option<u8>; 2] = [Some(0), Some(1)];
+        const IPV6: [Option<u8>; 2] = [Some(0x86), Some(0xdd)];
         const IP_PROTOCOL_ICMP: u8 = 1;
+        const IP_PROTOCOL_ICMPV6: u8 = 58;
+        const SOLICITATION: u8 = 135;
+        const ADVERTISEMENT: u8 = 136;
         let byte = |at: usize| {
             let at_body = at.checked_sub(head.len());
             at_body
                 .map_or_else(|| head.get(at), |at| body.get(at))
                 .copied()
         };
-        if [byte(12), byte(13)] == ARP {
+        let ethertype = [byte(12), byte(13)];
+        if ethertype == IPV6 {
+            let is_icmp = byte(20) == Some(IP_PROTOCOL_ICMPV6);
+            let announces = is_icmp && byte(54) == Some(ADVERTISEMENT);
+            // RFC 4861 §7.2.6: to all nodes, ff02::1.
+            self.gratuitous |= announces && byte(38) == Some(0xff);
+            self.voice |= !(is_icmp && byte(54) == Some(SOLICITATION));
+            self.forwarded |= !is_icmp;
+        } else if ethertype == ARP {
             // RFC 826: operation at 20, sender's protocol address at 28, target's at 38; both equal: gratuitous (RFC 5227 §3).
             let gratuitous = (28..32).map(byte).eq((38..42).map(byte));
             self.gratuitous |= gratuitous;
@@ -317,6 +336,28 @@ mod tests {
         );
         assert_eq!(fate(&mut outlet, &stats, &arp(2, 9)), WITHHELD, "reply");
         assert_eq!(fate(&mut outlet, &stats, &[0; 60]), WITHHELD, "packet");
+        let neighbour = |kind: u8| {
+            let mut frame = vec![0; 86];
+            frame[12..14].copy_from_slice(&[0x86, 0xdd]);
+            frame[20] = 58;
+            frame[54] = kind;
+            frame
+        };
+        assert_eq!(
+            fate(&mut outlet, &stats, &neighbour(135)),
+            ALLOWED,
+            "solicitation"
+        );
+        assert_eq!(
+            fate(&mut outlet, &stats, &neighbour(136)),
+            WITHHELD,
+            "advertisement"
+        );
+        assert_eq!(
+            fate(&mut outlet, &stats, &neighbour(1)),
+            WITHHELD,
+            "ICMPv6 error"
+        );
     }
 
     #[test]

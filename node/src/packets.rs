@@ -4,10 +4,10 @@
 //! table is compiled from the last of both, one after the other under one lock, so an older one never replaces a newer.
 
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use dataplane::{Guard, Guarded, Handle, SolicitedNodes};
-use dataplane_core::{ForwardingTable, Interface};
+use dataplane_core::{ForwardingTable, Interface, NextHop};
 use futures_util::future::BoxFuture;
 use model::conf::{Config, ForwardingMethod, Protocol};
 use model::connections::ConnectionChange;
@@ -165,10 +165,12 @@ impl Packets {
         let parts = &mut **parts;
         let last = parts.last.as_ref()?;
         let view = parts.view.as_ref();
-        let next_hop = |server| match view {
-            Some(view) => view.routes.next_hop(server),
-            None => host::next_hop_without_routes(&self.interface, server),
-        };
+        let routes = view.map(|view| Arc::clone(&view.routes));
+        let interface = self.interface.clone();
+        let next_hop = NextHop::new(move |address| match &routes {
+            Some(routes) => routes.next_hop(address),
+            None => host::next_hop_without_routes(&interface, address),
+        });
         let table = ForwardingTable::compile(&last.state, last.index, next_hop);
         let sizes = Sizes {
             vips: table.vips.len(),
@@ -276,7 +278,7 @@ impl Applied for Packets {
 
     fn replaced<'a>(&'a self, state: &State, index: u64) -> BoxFuture<'a, ()> {
         let last = Last::of(state, index);
-        let connections = state.connections().clone();
+        let (connections, sticky) = (state.connections().clone(), state.sticky().clone());
         Box::pin(async move {
             if last.state.current().is_none() {
                 return;
@@ -284,7 +286,7 @@ impl Applied for Packets {
             self.take_state(last).await;
             if self
                 .handle
-                .replace_connections(connections.iter().collect())
+                .replace_connections(connections.iter().collect(), sticky.iter().collect())
                 .await
                 .is_err()
             {
@@ -297,22 +299,6 @@ impl Applied for Packets {
 /// What this version cannot do of a configuration, in words for the operator.
 pub(crate) fn limitations(config: &Config) -> Vec<String> {
     let mut found = Vec::new();
-    for server in config
-        .servers
-        .iter()
-        .filter(|server| server.method == ForwardingMethod::Nat)
-    {
-        found.push(format!(
-            "server {}: forwarding by nat is not there yet; its packets are dropped and counted",
-            server.name
-        ));
-    }
-    for service in &config.services {
-        let mut lacks = |what: &str| found.push(format!("service {}: {what}", service.name));
-        if service.sticky {
-            lacks("sticky is not there yet; clients are shared out afresh with every connection");
-        }
-    }
     for atm in config.atm_pool.atms.iter().filter(|atm| atm.witness) {
         found.push(format!(
             "ATM {}: witness has no effect yet; it may become active",

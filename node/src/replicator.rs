@@ -167,5 +167,6 @@ fn change(event: Event) -> ConnectionChange {
     match event {
         Event::Open(key, pin) => ConnectionChange::Open(key, pin),
         Event::Close(key) => ConnectionChange::Close(key),
+        Event::Unstick(key) => ConnectionChange::Unstick(key),
     }
 }

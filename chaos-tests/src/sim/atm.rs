@@ -6,9 +6,10 @@ use std::sync::Arc;
 use dataplane_core::{Forwarder, ForwardingTable, Interface, Limits};
 use model::Instant;
 use model::connections::{ConnectionChange, ConnectionKey, Pin};
-use model::ids::{Epoch, NodeId};
+use model::ids::{Epoch, NodeId, ServerId};
 use model::lease::Term;
 use model::state::State;
+use model::sticky::StickyKey;
 use model::tenure::{Done, Tenures};
 
 use super::chance::Chance;
@@ -96,7 +97,7 @@ pub(crate) struct Machine {
 pub(crate) enum Control {
     Install(Box<ForwardingTable>),
     Commit(Vec<ConnectionChange>),
-    Replace(Vec<(ConnectionKey, Pin)>),
+    Replace(Vec<(ConnectionKey, Pin)>, Vec<(StickyKey, ServerId)>),
     Refuse(ConnectionKey),
     Barrier,
     Relinquish,

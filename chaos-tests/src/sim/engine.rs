@@ -80,7 +80,10 @@ impl World {
             match control {
                 Control::Install(table) => forwarder.install(*table, now),
                 Control::Commit(changes) => forwarder.commit(&changes, now, out),
-                Control::Replace(all) => forwarder.replace_connections(all.into_iter(), now),
+                Control::Replace(all, sticky) => {
+                    forwarder.replace_connections(all.into_iter(), now);
+                    forwarder.replace_sticky(sticky.into_iter(), now);
+                }
                 Control::Refuse(key) => forwarder.refuse(key, now),
                 Control::Barrier => answers.push(Done::Reached(true)),
                 Control::Relinquish => {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use dataplane_core::ForwardingTable;
+use dataplane_core::{ForwardingTable, NextHop};
 use model::command::{Command, Response};
 use model::connections::ConnectionChange;
 use model::state::State;
@@ -98,7 +98,7 @@ impl World {
         machine.applied = index;
         let engine = &mut process.engine;
         if let Response::Applied(_) | Response::Health(true) = &response {
-            let table = ForwardingTable::compile(&machine.state, index, Some);
+            let table = ForwardingTable::compile(&machine.state, index, NextHop::default());
             engine.tell(index, Control::Install(Box::new(table)));
         }
         if let Response::Connections { accepted, .. } = &response
@@ -202,10 +202,11 @@ impl World {
             return;
         }
         if state.current().is_some() {
-            let table = ForwardingTable::compile(state, index, Some);
+            let table = ForwardingTable::compile(state, index, NextHop::default());
             engine.tell(index, Control::Install(Box::new(table)));
             let all = state.connections().iter().collect();
-            engine.tell(index, Control::Replace(all));
+            let sticky = state.sticky().iter().collect();
+            engine.tell(index, Control::Replace(all, sticky));
         }
         self.wake_engine(me);
     }

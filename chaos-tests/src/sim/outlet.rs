@@ -10,6 +10,7 @@ use model::Instant;
 use model::connections::{ConnectionChange, ConnectionKey, Pin};
 use model::ids::Epoch;
 use model::planted::{self, Bug};
+use model::sticky::StickyKey;
 
 use super::packets;
 
@@ -111,5 +112,9 @@ impl Sink for Outlet {
 
     fn close(&mut self, key: ConnectionKey) -> bool {
         self.tell(ConnectionChange::Close(key))
+    }
+
+    fn unstick(&mut self, key: StickyKey) -> bool {
+        self.tell(ConnectionChange::Unstick(key))
     }
 }

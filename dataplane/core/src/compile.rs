@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use model::conf::ForwardingMethod;
 use model::state::State;
 
-use crate::{ForwardingTable, Real, VirtualService};
+use crate::{ForwardingTable, NextHop, Real, VirtualService};
 
 impl ForwardingTable {
     /// What the replicated state at `index` means for the packet path of this interface. `next_hop` says where frames to a server
     /// go: to itself, to a router, or (`None`) nowhere.
-    pub fn compile(state: &State, index: u64, next_hop: impl Fn(IpAddr) -> Option<IpAddr>) -> Self {
+    pub fn compile(state: &State, index: u64, next_hop: NextHop) -> Self {
         let Some(current) = state.current() else {
             return Self::default();
         };
@@ -41,14 +42,26 @@ impl ForwardingTable {
         let servers = state.servers().iter().map(|(id, entry)| Real {
             id: *id,
             address: entry.address,
-            next_hop: next_hop(entry.address),
+            next_hop: next_hop.of(entry.address),
             method: entry.method,
+            source: entry.source,
         });
+        let servers: Vec<Real> = servers.collect();
+        vips.extend(servers.iter().filter_map(|server| server.source));
+        let needs_gateway =
+            |server: &Real| server.method == ForwardingMethod::Nat && server.source.is_none();
+        if let Some(nat) = &current.config.nat
+            && servers.iter().any(needs_gateway)
+        {
+            vips.extend(nat.gateway.map(IpAddr::V4));
+        }
         Self {
             applied_index: index,
+            next_hop,
+            sticky: state.sticky_rules().clone(),
             vips: vips.into_iter().collect(),
             services,
-            servers: servers.collect(),
+            servers,
             connections_max: pool.num_connections as usize,
             connection_timeout: pool.connection_timeout,
             send_arp_delay: pool.send_arp_delay,
@@ -84,14 +97,18 @@ mod tests {
         }));
         assert!(matches!(applied, Response::Applied(_)), "{applied:?}");
         let router = Ipv4Addr::new(10, 0, 0, 254);
-        let table = ForwardingTable::compile(&state, 7, |to| match to {
-            IpAddr::V4(v4) => match v4.octets() {
-                [10, 0, ..] => Some(to),
-                [10, 9, ..] => Some(router.into()),
-                _ => None,
-            },
-            IpAddr::V6(_) => None,
-        });
+        let table = ForwardingTable::compile(
+            &state,
+            7,
+            NextHop::new(move |to| match to {
+                IpAddr::V4(v4) => match v4.octets() {
+                    [10, 0, ..] => Some(to),
+                    [10, 9, ..] => Some(router.into()),
+                    _ => None,
+                },
+                IpAddr::V6(_) => None,
+            }),
+        );
         let next_hops: Vec<_> = table
             .servers
             .iter()

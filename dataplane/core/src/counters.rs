@@ -35,6 +35,10 @@ pub enum Event {
     ConnectionExpired,
     /// A connection came alive again while its end was being replicated, and was opened once more.
     ConnectionReopened,
+    /// Two committed connections are the same to their server behind NAT: what it sends goes to the older one.
+    NatCollision,
+    /// A sticky client was forgotten after its time.
+    ClientForgotten,
     /// A committed record found no room in this table.
     RecordIgnored,
 }
@@ -53,6 +57,8 @@ impl Event {
         Self::ConnectionClosed,
         Self::ConnectionExpired,
         Self::ConnectionReopened,
+        Self::NatCollision,
+        Self::ClientForgotten,
         Self::RecordIgnored,
     ];
     /// How many events there are.
@@ -72,6 +78,8 @@ impl Event {
             Self::ConnectionClosed => "connection-closed",
             Self::ConnectionExpired => "connection-expired",
             Self::ConnectionReopened => "connection-reopened",
+            Self::NatCollision => "nat-collision",
+            Self::ClientForgotten => "client-forgotten",
             Self::RecordIgnored => "record-ignored",
         }
     }

@@ -1,6 +1,6 @@
 //! The lease, and the only way out (P1).
 //!
-//! Invariant: this file has the only calls of [`Sink::transmit`], [`Sink::open`] and [`Sink::close`]. What speaks for a
+//! Invariant: this file has the only calls of [`Sink::transmit`], [`Sink::open`], [`Sink::close`] and [`Sink::unstick`]. What speaks for a
 //! VIP needs a [`Voice`], and a voice exists only inside one call whose `now` lies before the lease's deadline. The one
 //! thing a backup may send is a question for its next hops in the name of its own address ([`ask`]).
 
@@ -11,6 +11,7 @@ use model::connections::{ConnectionKey, Pin};
 use model::ids::Epoch;
 use model::lease::Lease;
 use model::planted::{self, Bug};
+use model::sticky::StickyKey;
 
 use crate::wire::arp::{Arp, Operation};
 use crate::wire::nd;
@@ -96,6 +97,11 @@ impl<S: Sink> Voice<'_, S> {
     #[must_use]
     pub(crate) fn close(&mut self, key: ConnectionKey) -> bool {
         self.out.close(key)
+    }
+
+    #[must_use]
+    pub(crate) fn unstick(&mut self, key: StickyKey) -> bool {
+        self.out.unstick(key)
     }
 }
 

@@ -28,5 +28,5 @@ pub use forward::{About, FRAME_AGE_MAX, Forwarder};
 pub use frame::{Checksum, Frame, Gso, MacAddr, Offload};
 pub use model::lease::Lease;
 pub use sink::Sink;
-pub use table::{ForwardingTable, Interface, Limits, Real, VirtualService};
+pub use table::{ForwardingTable, Interface, Limits, NextHop, Real, VirtualService};
 pub use verdict::{DropReason, Malformed, Verdict};

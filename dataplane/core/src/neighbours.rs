@@ -1,8 +1,10 @@
 //! Ethernet addresses of the next hops, found by our own ARP (RFC 826) or neighbour discovery (RFC 4861) and kept fresh, on backups too: a takeover
 //! finds them all known.
 //!
-//! Only the next hops of the forwarding table have an entry, so the table bounds this one.
+//! The next hops of the forwarding table have an entry, so the table bounds these; beside them are next hops towards clients whose
+//! answers pass here, asked for when they are first needed and bounded by [`ON_DEMAND_MAX`].
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -27,11 +29,18 @@ const TRIES_MAX: u8 = 3;
 const BATCH: usize = 64;
 const BATCH_PAUSE: Duration = Duration::from_millis(10);
 
+/// Next hops towards clients that are known at one time. Routers are few; clients on the connected network come and go, and one that
+/// finds no room is only asked for again with its next packet.
+const ON_DEMAND_MAX: usize = 1024;
+/// One that nobody needed for so long makes room.
+const ON_DEMAND_IDLE: Duration = Duration::from_secs(60);
+
 /// The next hops, in a fixed order between two table swaps.
 #[derive(Debug, Default)]
 pub(crate) struct Neighbours {
     all: Vec<Neighbour>,
     by_address: FxHashMap<IpAddr, usize>,
+    on_demand: BTreeMap<IpAddr, (Neighbour, Instant)>,
     /// The earliest `due`, or the end of the pause after a batch.
     next: Option<Instant>,
 }
@@ -49,7 +58,8 @@ struct Neighbour {
 impl Neighbours {
     /// Takes the next hops of a new table: known ones stay as they are, new ones are due at once.
     pub(crate) fn install(&mut self, next_hops: impl Iterator<Item = IpAddr>, now: Instant) {
-        let old = std::mem::take(self);
+        let mut old = std::mem::take(self);
+        self.on_demand = std::mem::take(&mut old.on_demand);
         for address in next_hops {
             self.by_address.entry(address).or_insert_with(|| {
                 let known = old
@@ -67,7 +77,46 @@ impl Neighbours {
                 self.all.len() - 1
             });
         }
-        self.next = self.all.iter().map(|neighbour| neighbour.due).min();
+        self.next = self.earliest();
+    }
+
+    /// The Ethernet address of a next hop towards a client; `None`: it is asked for.
+    pub(crate) fn resolve(&mut self, address: IpAddr, now: Instant) -> Option<MacAddr> {
+        if let Some(position) = self.position(address) {
+            let mac = self.mac(position);
+            if mac.is_none() {
+                self.want(position);
+            }
+            return mac;
+        }
+        if let Some((neighbour, needed)) = self.on_demand.get_mut(&address) {
+            *needed = now;
+            if neighbour.mac.is_none() {
+                neighbour.due = neighbour.due.min(neighbour.asked + RETRY_WANTED);
+                let due = neighbour.due;
+                self.next = Some(self.next.map_or(due, |next| next.min(due)));
+                return None;
+            }
+            return neighbour.mac;
+        }
+        if self.on_demand.len() < ON_DEMAND_MAX {
+            let neighbour = Neighbour {
+                address,
+                mac: None,
+                unanswered: 0,
+                asked: Instant::BOOT,
+                due: now,
+            };
+            self.on_demand.insert(address, (neighbour, now));
+            self.next = Some(self.next.map_or(now, |next| next.min(now)));
+        }
+        None
+    }
+
+    fn earliest(&self) -> Option<Instant> {
+        let on_demand = self.on_demand.values().map(|(neighbour, _)| neighbour.due);
+        let all = self.all.iter().map(|neighbour| neighbour.due);
+        all.chain(on_demand).min()
     }
 
     /// Where a next hop of the installed table has its entry.
@@ -90,13 +139,15 @@ impl Neighbours {
 
     /// Somebody says in an ARP packet or a neighbour discovery message of any kind that `address` is at `mac`.
     pub(crate) fn learn(&mut self, address: IpAddr, mac: MacAddr, now: Instant) {
-        let Some(neighbour) = self
-            .by_address
-            .get(&address)
-            .and_then(|&at| self.all.get_mut(at))
-        else {
-            return;
+        let neighbour = match self.by_address.get(&address) {
+            Some(&at) => self.all.get_mut(at),
+            None if self.on_demand.is_empty() => return,
+            None => self
+                .on_demand
+                .get_mut(&address)
+                .map(|(neighbour, _)| neighbour),
         };
+        let Some(neighbour) = neighbour else { return };
         neighbour.mac = Some(mac);
         neighbour.unanswered = 0;
         neighbour.due = now + REFRESH;
@@ -118,9 +169,13 @@ impl Neighbours {
         if self.next.is_none_or(|next| next > now) {
             return;
         }
+        self.on_demand
+            .retain(|_, (_, needed)| *needed + ON_DEMAND_IDLE > now);
+        let on_demand = self.on_demand.values_mut().map(|(neighbour, _)| neighbour);
         for neighbour in self
             .all
             .iter_mut()
+            .chain(on_demand)
             .filter(|neighbour| neighbour.due <= now)
             .take(BATCH)
         {
@@ -137,7 +192,7 @@ impl Neighbours {
             neighbour.asked = now;
             neighbour.due = now + RETRY;
         }
-        let due = self.all.iter().map(|neighbour| neighbour.due).min();
+        let due = self.earliest();
         self.next = due.map(|due| due.max(now + BATCH_PAUSE));
     }
 }

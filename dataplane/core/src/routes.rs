@@ -10,7 +10,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::neighbours::Neighbours;
 use crate::scheduler::{Picker, Tables};
-use crate::{DropReason, ForwardingTable, Real};
+use crate::{DropReason, ForwardingTable, NextHop, Real};
 
 /// What the installed table says.
 #[derive(Debug, Default)]
@@ -18,7 +18,11 @@ pub(crate) struct Routes {
     pub(crate) applied_index: u64,
     pub(crate) vips: Vec<IpAddr>,
     pub(crate) arp_interval: Duration,
+    pub(crate) next_hop: NextHop,
     vip_set: FxHashSet<IpAddr>,
+    by_id: FxHashMap<VirtualServiceId, usize>,
+    /// Addresses of servers whose answers pass here.
+    behind_nat: FxHashSet<IpAddr>,
     services: Vec<Service>,
     by_port: FxHashMap<(IpAddr, Protocol, u16), usize>,
     servers: FxHashMap<ServerId, Server>,
@@ -28,6 +32,11 @@ pub(crate) struct Routes {
 #[derive(Debug)]
 pub(crate) struct Service {
     pub(crate) id: VirtualServiceId,
+    pub(crate) vip: IpAddr,
+    pub(crate) protocol: Protocol,
+    pub(crate) port: u16,
+    /// Servers that may get connections of sticky clients: all healthy ones, sorted.
+    healthy: Vec<ServerId>,
     pub(crate) replication: Replication,
     pub(crate) picker: Picker,
 }
@@ -37,6 +46,8 @@ pub(crate) struct Service {
 pub(crate) struct Server {
     pub(crate) address: IpAddr,
     pub(crate) method: ForwardingMethod,
+    /// Full NAT: where its packets come from.
+    pub(crate) source: Option<IpAddr>,
     /// Its next hop's place among the neighbours; `None` cannot be reached.
     pub(crate) neighbour: Option<usize>,
 }
@@ -64,6 +75,10 @@ impl Routes {
             .iter()
             .map(|service| Service {
                 id: service.id,
+                vip: service.vip,
+                protocol: service.protocol,
+                port: service.port,
+                healthy: sorted(service.share.iter().map(|&(server, _weight)| server)),
                 replication: service.replication,
                 picker: Picker::new(
                     service.scheduler,
@@ -80,6 +95,18 @@ impl Routes {
                 .entry((service.vip, service.protocol, service.port))
                 .or_insert(at);
         }
+        let by_id = table
+            .services
+            .iter()
+            .enumerate()
+            .map(|(at, service)| (service.id, at))
+            .collect();
+        let behind_nat = table
+            .servers
+            .iter()
+            .filter(|server| server.method == ForwardingMethod::Nat)
+            .map(|server| server.address)
+            .collect();
         Self {
             applied_index: table.applied_index,
             arp_interval: table.send_arp_delay,
@@ -87,6 +114,9 @@ impl Routes {
             vips: table.vips,
             services,
             by_port,
+            by_id,
+            behind_nat,
+            next_hop: table.next_hop,
             servers: table
                 .servers
                 .into_iter()
@@ -96,12 +126,14 @@ impl Routes {
                         address,
                         next_hop,
                         method,
+                        source,
                     } = server;
                     (
                         id,
                         Server {
                             address,
                             method,
+                            source,
                             neighbour: next_hop.and_then(|next_hop| neighbours.position(next_hop)),
                         },
                     )
@@ -131,8 +163,27 @@ impl Routes {
         self.services.get(at).ok_or(DropReason::NoService)
     }
 
-    pub(crate) fn service_mut(&mut self, at: usize) -> Result<&mut Service, DropReason> {
-        self.services.get_mut(at).ok_or(DropReason::NoService)
+    pub(crate) fn service_mut_of(
+        &mut self,
+        id: VirtualServiceId,
+    ) -> Result<&mut Service, DropReason> {
+        let at = self.by_id.get(&id).ok_or(DropReason::NoService)?;
+        self.services.get_mut(*at).ok_or(DropReason::NoService)
+    }
+
+    pub(crate) fn service_of(&self, id: VirtualServiceId) -> Result<&Service, DropReason> {
+        let at = self.by_id.get(&id).ok_or(DropReason::NoService)?;
+        self.service(*at)
+    }
+
+    /// Whether answers of this address may pass here.
+    pub(crate) fn is_behind_nat(&self, address: IpAddr) -> bool {
+        !self.behind_nat.is_empty() && self.behind_nat.contains(&address)
+    }
+
+    /// Whether any server is behind NAT.
+    pub(crate) fn has_nat(&self) -> bool {
+        !self.behind_nat.is_empty()
     }
 
     pub(crate) fn server(&self, id: ServerId) -> Result<Server, DropReason> {
@@ -141,4 +192,17 @@ impl Routes {
             .copied()
             .ok_or(DropReason::UnknownServer)
     }
+}
+
+impl Service {
+    /// Whether a sticky client may go to this server: it serves, with any weight.
+    pub(crate) fn is_healthy(&self, server: ServerId) -> bool {
+        self.healthy.binary_search(&server).is_ok()
+    }
+}
+
+fn sorted(servers: impl Iterator<Item = ServerId>) -> Vec<ServerId> {
+    let mut servers: Vec<_> = servers.collect();
+    servers.sort_unstable();
+    servers
 }

@@ -1,6 +1,7 @@
 //! Where the core's output goes.
 
 use model::connections::{ConnectionKey, Pin};
+use model::sticky::StickyKey;
 
 /// Takes what the core emits. Implemented by the engine (packet port and replicator) and by tests (vectors).
 pub trait Sink {
@@ -13,4 +14,7 @@ pub trait Sink {
 
     /// Asks for the end of a connection to be replicated. `false`: no room; the core asks again later.
     fn close(&mut self, key: ConnectionKey) -> bool;
+
+    /// Asks for a sticky client to be forgotten everywhere. `false`: no room; the core asks again later.
+    fn unstick(&mut self, key: StickyKey) -> bool;
 }

@@ -1,10 +1,13 @@
 //! What the replicated state says, compiled for the packet path. Swapped whole between two batches.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use model::conf::{ForwardingMethod, Protocol, Replication, Scheduler};
 use model::ids::{ServerId, VirtualServiceId};
+use model::sticky::StickyRules;
 
 use crate::MacAddr;
 
@@ -35,13 +38,17 @@ pub struct Limits {
 }
 
 /// One version of the forwarding table.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct ForwardingTable {
     /// Raft index of the state it was compiled from: tables are installed in this order.
     pub applied_index: u64,
-    /// Addresses this ATM speaks for when it holds the lease; also those no longer configured while connections live on
-    /// them. Frames to any other address are the host's.
+    /// Addresses this ATM speaks for when it holds the lease: the VIPs (also those no longer configured while connections live on
+    /// them), the `Gateway` of servers behind NAT, and the source addresses of full NAT. Frames to any other address are the host's.
     pub vips: Vec<IpAddr>,
+    /// Where packets to a client go on our interface, where answers pass here.
+    pub next_hop: NextHop,
+    /// Which clients keep their server.
+    pub sticky: StickyRules,
     /// Virtual services; also those no longer configured while connections live on them (they have no `share`).
     pub services: Vec<VirtualService>,
     /// Servers; also those no longer configured while connections live on them.
@@ -52,6 +59,35 @@ pub struct ForwardingTable {
     pub connection_timeout: Duration,
     /// Interval of the announcements (gratuitous ARP, unsolicited neighbour advertisements) after the burst at a takeover (`SendArpDelay`).
     pub send_arp_delay: Duration,
+}
+
+/// Says where packets to an address go on our interface: to itself, to a router, or (`None`) nowhere.
+#[derive(Clone)]
+pub struct NextHop(Arc<dyn Fn(IpAddr) -> Option<IpAddr> + Send + Sync>);
+
+impl NextHop {
+    /// As this function says. It has to be quick, and always to say the same.
+    pub fn new(rule: impl Fn(IpAddr) -> Option<IpAddr> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(rule))
+    }
+
+    /// The next hop towards an address.
+    pub fn of(&self, address: IpAddr) -> Option<IpAddr> {
+        (self.0)(address)
+    }
+}
+
+impl Default for NextHop {
+    /// Everybody is on the connected network.
+    fn default() -> Self {
+        Self::new(Some)
+    }
+}
+
+impl fmt::Debug for NextHop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NextHop")
+    }
 }
 
 /// VIP, protocol and port, and who serves it. No two in a table have the same three.
@@ -84,4 +120,6 @@ pub struct Real {
     pub next_hop: Option<IpAddr>,
     /// How packets reach it.
     pub method: ForwardingMethod,
+    /// Full NAT: the address that packets to it come from; else `None`.
+    pub source: Option<IpAddr>,
 }

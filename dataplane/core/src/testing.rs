@@ -5,6 +5,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use model::connections::{ConnectionKey, Pin};
+use model::sticky::StickyKey;
 
 use crate::{Checksum, MacAddr, Offload, Sink};
 
@@ -30,6 +31,8 @@ pub struct Recorder {
     pub opened: Vec<(ConnectionKey, Pin)>,
     /// Connections to be closed.
     pub closed: Vec<ConnectionKey>,
+    /// Sticky clients to be forgotten.
+    pub unstuck: Vec<StickyKey>,
     /// The replicator takes nothing.
     pub full: bool,
 }
@@ -49,6 +52,13 @@ impl Sink for Recorder {
     fn close(&mut self, key: ConnectionKey) -> bool {
         if !self.full {
             self.closed.push(key);
+        }
+        !self.full
+    }
+
+    fn unstick(&mut self, key: StickyKey) -> bool {
+        if !self.full {
+            self.unstuck.push(key);
         }
         !self.full
     }

@@ -4,7 +4,7 @@
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
-    /// Sent to a server (as one frame, or as several when it had to be segmented).
+    /// Sent to a server, or a server's answer to its client (as one frame, or as several when it had to be segmented).
     Transmit,
     /// Kept until its connection's record is committed.
     Held,
@@ -55,8 +55,13 @@ pub enum DropReason {
     NoOwnAddress,
     /// The connection's server is not in the forwarding table.
     UnknownServer,
-    /// A forwarding method that this program does not have.
-    UnsupportedMethod,
+    /// Its TTL or hop limit ends here: with NAT this ATM is a router on the way.
+    TtlExpired,
+    /// The client has a connection with the same port to the same server behind NAT already, through another VIP: the server could not
+    /// tell the two apart.
+    NatCollision,
+    /// Every port of a full NAT source address is taken towards this server.
+    NatPortsExhausted,
     /// Segmentation of a kind this program cannot do.
     UnsupportedOffload,
     /// IP fragment that contradicts itself or could write over a transport header (RFC 1858, RFC 3128), or of a message that is not
@@ -113,7 +118,7 @@ impl Verdict {
     /// Why, in one short sentence for an operator: without a capital at its begin and a full stop at its end.
     pub const fn why(self) -> &'static str {
         match self {
-            Self::Transmit => "sent to the server of its connection",
+            Self::Transmit => "sent on to the other end of its connection",
             Self::Held => "waits until its connection is recorded, or for the first fragment",
             Self::Answered => "a request to the VIP itself was answered",
             Self::FragmentationNeeded => {
@@ -147,7 +152,9 @@ impl DropReason {
             Self::NoNeighbour => "the Ethernet address of the next hop to the server is not known",
             Self::NoOwnAddress => "the tunnel is over IPv6, and this ATM has no IPv6 address",
             Self::UnknownServer => "its connection's server is not in the forwarding table",
-            Self::UnsupportedMethod => "the server's forwarding method is not there yet",
+            Self::TtlExpired => "its TTL ends here, at a router on the way",
+            Self::NatCollision => "its server has a connection from this client and port already",
+            Self::NatPortsExhausted => "every port of the source address is taken at its server",
             Self::UnsupportedOffload => "needs a kind of segmentation that is not there",
             Self::Fragment => "a fragment that contradicts itself, or of a message to no service",
             Self::FragmentFull => "a fragment without its first, and too many are held already",
@@ -263,7 +270,9 @@ verdicts! {
     NoNeighbour "no-neighbour"
     NoOwnAddress "no-own-address"
     UnknownServer "unknown-server"
-    UnsupportedMethod "unsupported-method"
+    TtlExpired "ttl-expired"
+    NatCollision "nat-collision"
+    NatPortsExhausted "nat-ports-exhausted"
     UnsupportedOffload "unsupported-offload"
     Fragment "fragment"
     FragmentFull "fragment-full"

@@ -6,14 +6,15 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use dataplane_core::{
-    Counters, DropReason, Forwarder, ForwardingTable, Frame, Lease, Limits, MacAddr, Offload, Sink,
-    Verdict,
+    Counters, DropReason, Forwarder, ForwardingTable, Frame, Lease, Limits, MacAddr, NextHop,
+    Offload, Sink, Verdict,
 };
 use model::Instant;
 use model::command::{BATCH_CHANGES_MAX, Command, Response};
 use model::connections::{ConnectionChange, ConnectionKey, Pin};
 use model::ids::{Epoch, ServerId};
 use model::state::State;
+use model::sticky::StickyKey;
 
 use super::capture::Captured;
 use super::network::Network;
@@ -101,7 +102,7 @@ impl Offline {
         let interface = setup::interface(&setup.own, &state, &network)?;
         let mac = interface.mac;
         // Servers behind a router are taken to be their own next hops: there is no routing table to ask.
-        let table = ForwardingTable::compile(&state, 1, Some);
+        let table = ForwardingTable::compile(&state, 1, NextHop::default());
         let limits = Limits {
             // A held frame is released before the next one comes.
             pending_max: BATCH_CHANGES_MAX,
@@ -342,6 +343,11 @@ impl Sink for Wire<'_, '_> {
 
     fn open(&mut self, key: ConnectionKey, pin: Pin) -> bool {
         self.changes.push(ConnectionChange::Open(key, pin));
+        true
+    }
+
+    fn unstick(&mut self, key: StickyKey) -> bool {
+        self.changes.push(ConnectionChange::Unstick(key));
         true
     }
 

@@ -11,11 +11,12 @@ use std::thread;
 use std::time::Duration;
 
 use dataplane::{Event, Handle, LeaseCell, PortKind, boottime};
-use dataplane_core::{ForwardingTable, Limits, Real, VirtualService};
+use dataplane_core::{ForwardingTable, Limits, NextHop, Real, VirtualService};
 use model::Instant;
 use model::conf::{ForwardingMethod, Protocol, Replication, Scheduler};
 use model::connections::ConnectionChange;
 use model::ids::{ServerId, VirtualServiceId};
+use model::sticky::StickyRules;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
@@ -263,6 +264,7 @@ impl Router {
                     let change = match event {
                         Event::Open(key, pin) => ConnectionChange::Open(key, pin),
                         Event::Close(key) => ConnectionChange::Close(key),
+                        Event::Unstick(key) => ConnectionChange::Unstick(key),
                     };
                     if replicator.commit(vec![change]).await.is_err() {
                         return;
@@ -288,6 +290,8 @@ pub(crate) fn table(method: ForwardingMethod) -> ForwardingTable {
     let (service, server) = (VirtualServiceId(1), ServerId(1));
     ForwardingTable {
         applied_index: 1,
+        next_hop: NextHop::default(),
+        sticky: StickyRules::default(),
         vips: vec![VIP.into()],
         services: vec![VirtualService {
             id: service,
@@ -303,6 +307,7 @@ pub(crate) fn table(method: ForwardingMethod) -> ForwardingTable {
             address: SERVER.into(),
             next_hop: Some(SERVER.into()),
             method,
+            source: None,
         }],
         connections_max: 10_000,
         connection_timeout: Duration::from_secs(30),

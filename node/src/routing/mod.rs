@@ -10,6 +10,7 @@ mod table;
 pub(crate) mod tests;
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use dataplane::{Addresses6, addresses6};
@@ -32,7 +33,7 @@ const RETRY: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct View {
     /// Ways on the interface.
-    pub(crate) routes: RouteTable,
+    pub(crate) routes: Arc<RouteTable>,
     /// Addresses of all interfaces, sorted.
     pub(crate) own: Vec<IpAddr>,
     /// The interface's own IPv6 addresses.
@@ -156,7 +157,7 @@ impl Place {
         own.sort_unstable();
         own.dedup();
         Ok(View {
-            routes: routes(&self.interface)?,
+            routes: Arc::new(routes(&self.interface)?),
             own,
             ours6: addresses6(&self.interface, self.preferred6),
         })

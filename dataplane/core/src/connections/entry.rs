@@ -4,8 +4,11 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use model::Instant;
-use model::connections::ConnectionKey;
-use model::ids::{ServerId, VirtualServiceId};
+use model::connections::{ConnectionKey, Pin};
+use model::ids::VirtualServiceId;
+
+use super::peers::Peer;
+use crate::MacAddr;
 
 /// How long a first packet waits for its record: a client sends its SYN again after 1 s (RFC 6298 §2.1), and that one
 /// starts over.
@@ -134,7 +137,11 @@ pub(crate) enum Sign {
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) flow: Flow,
-    pub(crate) server: ServerId,
+    pub(crate) pin: Pin,
+    /// How a server behind NAT knows it. Boxed: most connections have none.
+    pub(super) peer: Option<Box<Peer>>,
+    /// The Ethernet address that the client's last packet of this tenure came from, where answers pass here.
+    pub(super) way_back: Option<MacAddr>,
     pub(super) state: State,
     pub(crate) record: Record,
     /// The tenure in which this ATM last saw a packet of it; what it knows from an earlier one is out of date.

@@ -77,7 +77,7 @@ mod tests {
             let entry = connections.get(id).unwrap();
             if connections.find(entry.flow) == Some(id) {
                 *counts
-                    .entry((entry.flow.key().service, entry.server))
+                    .entry((entry.flow.service(), entry.pin.server))
                     .or_insert(0) += 1;
             }
         }
@@ -94,23 +94,23 @@ mod tests {
                 let flow = |port| Flow::new(Ipv4Addr::LOCALHOST.into(), port, VirtualServiceId(port % 3));
                 match step {
                     Step::Open(port, server) if connections.find(flow(port)).is_none() => {
-                        connections.open(flow(port), ServerId(server), Record::Local, now);
+                        connections.open(flow(port), ServerId(server).into(), Record::Local, now);
                     }
                     Step::OpenHeld(port, server) if connections.find(flow(port)).is_none() => {
-                        connections.open_held(flow(port), ServerId(server), b"SYN", now);
+                        connections.open_held(flow(port), ServerId(server).into(), b"SYN", now);
                     }
                     Step::Adopt(port, server) if connections.find(flow(port)).is_none() => {
-                        connections.adopt(flow(port), ServerId(server), true, now);
+                        connections.adopt(flow(port), ServerId(server).into(), true, now);
                     }
                     Step::Open(..) | Step::OpenHeld(..) | Step::Adopt(..) => {}
                     Step::Confirm(port, server) => {
                         if let Some(id) = connections.find(flow(port)) {
-                            connections.confirm(id, ServerId(server));
+                            connections.confirm(id, ServerId(server).into());
                         }
                     }
                     Step::Assign(port, server) => {
                         if let Some(id) = connections.find(flow(port)) {
-                            connections.assign(id, ServerId(server));
+                            connections.assign(id, ServerId(server).into());
                         }
                     }
                     Step::Touch(port) => {

@@ -6,19 +6,26 @@
 mod entry;
 mod held;
 mod loads;
+mod peers;
+mod sticky;
 mod wheel;
 
 use std::time::Duration;
 
 use model::Instant;
+use model::connections::Pin;
 use model::ids::{ServerId, VirtualServiceId};
+use model::sticky::{StickyKey, StickyRules};
 use rustc_hash::FxHashMap;
 
-use crate::{DropReason, Limits};
+use crate::{DropReason, Limits, MacAddr};
 use entry::State;
 pub(crate) use entry::{Entry, Flow, Record, Sign};
 use held::Held;
 use loads::Loads;
+pub(crate) use peers::Peer;
+use peers::Peers;
+pub(crate) use sticky::Sticky;
 use wheel::Wheel;
 
 /// After asking for a record of the end, wait this long before asking again: several elections.
@@ -65,6 +72,10 @@ pub(crate) struct Connections {
     wheel: Wheel,
     held: Held,
     loads: Loads,
+    peers: Peers,
+    pub(crate) sticky: Sticky,
+    /// The latest instant that was told.
+    latest: Instant,
     /// Most entries that `limits` lets us admit, and `NumConnections` of the table.
     max: usize,
     configured_max: usize,
@@ -88,6 +99,9 @@ impl Connections {
             wheel: Wheel::with_capacity(max),
             held: Held::new(limits.pending_max),
             loads: Loads::default(),
+            peers: Peers::default(),
+            sticky: Sticky::new(max.saturating_mul(COMMITTED_FACTOR)),
+            latest: Instant::BOOT,
             max,
             configured_max: 0,
             timeout: Duration::ZERO,
@@ -131,6 +145,7 @@ impl Connections {
 
     /// A new epoch: every entry gets a full timeout, and nothing waits any more (the caller took the waiting ones out).
     pub(crate) const fn begin_tenure(&mut self, now: Instant) {
+        self.sticky.begin_tenure(now);
         self.tenure = self.tenure.wrapping_add(1);
         self.tenure_began = now;
         self.half_open = 0;
@@ -157,59 +172,58 @@ impl Connections {
     }
 
     /// A connection whose first packet goes at once.
-    pub(crate) fn open(&mut self, flow: Flow, server: ServerId, record: Record, now: Instant) {
-        self.insert(flow, server, State::HalfOpen, record, now);
+    pub(crate) fn open(&mut self, flow: Flow, pin: Pin, record: Record, now: Instant) -> u32 {
+        self.insert(flow, pin, State::HalfOpen, record, now)
     }
 
-    /// A connection whose first packet waits. `false`: there was no room for it after all.
+    /// A connection whose first packet waits. `None`: there was no room for it after all.
     pub(crate) fn open_held(
         &mut self,
         flow: Flow,
-        server: ServerId,
+        pin: Pin,
         packet: &[u8],
         now: Instant,
-    ) -> bool {
-        let id = self.insert(flow, server, State::Pending, Record::Asked, now);
+    ) -> Option<u32> {
+        let id = self.insert(flow, pin, State::Pending, Record::Asked, now);
         let held = self.held.put(id, packet);
         let Some(entry) = self.entries.get_mut(id as usize).filter(|_| held.is_some()) else {
             self.remove(id);
-            return false;
+            return None;
         };
         entry.held = held;
-        true
+        Some(id)
     }
 
-    /// A committed record of a connection that has no entry here. `false`: no room.
+    /// A committed record of a connection that has no entry here. `None`: no room.
     ///
     /// `first_hand`: this ATM is the active one, so it has seen no more of it than a SYN.
     pub(crate) fn adopt(
         &mut self,
         flow: Flow,
-        server: ServerId,
+        pin: Pin,
         first_hand: bool,
         now: Instant,
-    ) -> bool {
+    ) -> Option<u32> {
         if self.len() >= self.max.saturating_mul(COMMITTED_FACTOR) {
-            return false;
+            return None;
         }
         let state = if first_hand {
             State::HalfOpen
         } else {
             State::Established
         };
-        self.insert(flow, server, state, Record::Committed, now);
-        true
+        Some(self.insert(flow, pin, state, Record::Committed, now))
     }
 
     /// The record of an entry was committed, with this server. A connection that waited for it goes to that server.
-    pub(crate) fn confirm(&mut self, id: u32, server: ServerId) {
+    pub(crate) fn confirm(&mut self, id: u32, pin: Pin) {
         let Some(entry) = self.entries.get_mut(id as usize) else {
             return;
         };
         entry.record = Record::Committed;
         if entry.state == State::Pending {
             entry.state = State::HalfOpen;
-            self.set_server(id, server);
+            self.set_pin(id, pin);
         }
     }
 
@@ -233,13 +247,97 @@ impl Connections {
     }
 
     /// A packet of a known connection: its server, unless it waits for its record. `touch` writes down what it said.
-    pub(crate) fn server(&self, id: u32) -> Result<ServerId, DropReason> {
+    pub(crate) fn pin(&self, id: u32) -> Result<Pin, DropReason> {
         let entry = self.get(id).ok_or(DropReason::NoConnection)?;
         if entry.state == State::Pending {
             Err(DropReason::AlreadyHeld)
         } else {
-            Ok(entry.server)
+            Ok(entry.pin)
         }
+    }
+
+    /// The connection whose server sends between these ends.
+    pub(crate) fn find_peer(&self, peer: &Peer) -> Option<u32> {
+        self.peers.find(peer)
+    }
+
+    /// Says how the server of this connection knows it. `false`: it knows another one so, and of this one nothing that it
+    /// sends can be told.
+    pub(crate) fn link(&mut self, id: u32, peer: Option<Peer>) -> bool {
+        let Some(entry) = self.entries.get_mut(id as usize) else {
+            return false;
+        };
+        if let Some(old) = entry.peer.take() {
+            self.peers.remove(&old, id);
+        }
+        let Some(peer) = peer else { return true };
+        let added = self.peers.add(peer, id);
+        if added {
+            entry.peer = Some(Box::new(peer));
+        }
+        added
+    }
+
+    /// Every connection in the table.
+    pub(crate) fn ids(&self) -> Vec<u32> {
+        let mut ids: Vec<u32> = self.by_flow.values().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Remembers where the client's packets come from.
+    pub(crate) fn came_from(&mut self, id: u32, mac: MacAddr) {
+        if let Some(entry) = self.entries.get_mut(id as usize) {
+            entry.way_back = Some(mac);
+        }
+    }
+
+    /// Where the client's packets of this tenure came from.
+    pub(crate) fn way_back(&self, id: u32) -> Option<MacAddr> {
+        self.get(id)
+            .filter(|entry| entry.tenure == self.tenure)
+            .and_then(|entry| entry.way_back)
+    }
+
+    /// A packet of the server passed. It keeps an established connection alive, and its RST ends one; a handshake is only
+    /// what the client makes of it, or an attacker's server would keep half-open ones.
+    pub(crate) fn heard(&mut self, id: u32, reset: bool, now: Instant) {
+        self.latest = now;
+        let Some(entry) = self.entries.get_mut(id as usize) else {
+            return;
+        };
+        let stale = entry.tenure != self.tenure;
+        if !stale && matches!(entry.state, State::Pending | State::HalfOpen) && !reset {
+            return;
+        }
+        if reset {
+            self.touch(id, Sign::Reset, now);
+        } else {
+            if stale {
+                // What was known of it in an older tenure is out of date, as with a packet of the client.
+                entry.state = State::Established;
+                entry.way_back = None;
+            }
+            entry.tenure = self.tenure;
+            entry.seen = now;
+            entry.close_retry = None;
+        }
+    }
+
+    /// Takes the rules of a new table about sticky clients.
+    pub(crate) fn set_sticky_rules(&mut self, rules: StickyRules, now: Instant) {
+        let flows = self.by_flow.keys().copied();
+        self.sticky.set_rules(rules, flows, now);
+    }
+
+    /// Takes the whole replicated table of sticky clients, after a snapshot.
+    pub(crate) fn replace_sticky(
+        &mut self,
+        all: impl Iterator<Item = (StickyKey, ServerId)>,
+        now: Instant,
+    ) {
+        let flows = self.by_flow.keys().copied();
+        self.sticky.replace(all, flows, now);
     }
 
     /// Writes down what a packet said about its connection.
@@ -247,8 +345,12 @@ impl Connections {
         let Some(entry) = self.entries.get_mut(id as usize) else {
             return;
         };
+        self.latest = now;
         let before = entry.state;
         let stale = entry.tenure != self.tenure;
+        if stale {
+            entry.way_back = None;
+        }
         let was_half_open = !stale && before == State::HalfOpen;
         entry.tenure = self.tenure;
         entry.seen = now;
@@ -293,7 +395,11 @@ impl Connections {
             return;
         }
         self.by_flow.remove(&entry.flow);
-        self.loads.remove(entry.flow.key().service, entry.server);
+        self.loads.remove(entry.flow.service(), entry.pin.server);
+        if let Some(peer) = entry.peer.take() {
+            self.peers.remove(&peer, id);
+        }
+        self.sticky.went(entry.flow, self.latest);
         if let Some(at) = entry.held.take() {
             self.held.release(at);
         }
@@ -306,12 +412,16 @@ impl Connections {
 
     /// When `next_due` may have something.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.wheel.next()
+        [self.wheel.next(), self.sticky.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Looks at entries whose place on the wheel came round, at most `budget` (counted down), and returns the next
     /// whose end has come. The caller removes it, or says when to look again (`look_again`); else it stays for ever.
     pub(crate) fn next_due(&mut self, now: Instant, budget: &mut usize) -> Option<(u32, Due)> {
+        self.latest = now;
         while *budget > 0 {
             let id = self.wheel.pop(now)?;
             *budget -= 1;
@@ -369,12 +479,12 @@ impl Connections {
     }
 
     /// Marks an entry, and gives it the server that the committed table says.
-    pub(crate) fn assign(&mut self, id: u32, server: ServerId) {
-        self.confirm(id, server);
+    pub(crate) fn assign(&mut self, id: u32, pin: Pin) {
+        self.confirm(id, pin);
         if let Some(entry) = self.entries.get_mut(id as usize) {
             entry.marked = true;
         }
-        self.set_server(id, server);
+        self.set_pin(id, pin);
     }
 
     /// Ends the pass: removes committed entries that were not marked.
@@ -389,17 +499,12 @@ impl Connections {
         }
     }
 
-    fn insert(
-        &mut self,
-        flow: Flow,
-        server: ServerId,
-        state: State,
-        record: Record,
-        now: Instant,
-    ) -> u32 {
+    fn insert(&mut self, flow: Flow, pin: Pin, state: State, record: Record, now: Instant) -> u32 {
         let entry = Entry {
             flow,
-            server,
+            pin,
+            peer: None,
+            way_back: None,
             state,
             record,
             tenure: self.tenure,
@@ -424,18 +529,20 @@ impl Connections {
             }
         };
         self.by_flow.insert(flow, id);
-        self.loads.add(flow.key().service, server);
+        self.loads.add(flow.service(), pin.server);
+        self.latest = now;
+        self.sticky.came(flow, now);
         self.wheel.schedule(id, deadline);
         id
     }
 
     /// Only of an entry that is in the table.
-    fn set_server(&mut self, id: u32, server: ServerId) {
+    fn set_pin(&mut self, id: u32, pin: Pin) {
         if let Some(entry) = self.entries.get_mut(id as usize) {
-            let service = entry.flow.key().service;
-            self.loads.remove(service, entry.server);
-            self.loads.add(service, server);
-            entry.server = server;
+            let service = entry.flow.service();
+            self.loads.remove(service, entry.pin.server);
+            self.loads.add(service, pin.server);
+            entry.pin = pin;
         }
     }
 

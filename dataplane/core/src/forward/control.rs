@@ -4,9 +4,12 @@ use std::net::Ipv6Addr;
 
 use model::Instant;
 use model::connections::{ConnectionChange, ConnectionKey, Pin};
+use model::ids::ServerId;
 use model::planted::{self, Bug};
+use model::sticky::StickyKey;
 
 use super::Forwarder;
+use super::way::Piece;
 use crate::Lease;
 use crate::connections::{Connections, Due, Flow, Record, Wait};
 use crate::counters::Event;
@@ -27,9 +30,16 @@ impl Forwarder {
         }
         self.connections
             .configure(table.connections_max, table.connection_timeout);
+        self.connections.set_sticky_rules(table.sticky.clone(), now);
+        let had_nat = self.routes.has_nat();
         let routes = Routes::compile(table, &self.routes, &mut self.neighbours, now);
         let vips_changed = routes.vips != self.routes.vips;
         self.routes = routes;
+        if had_nat || self.routes.has_nat() {
+            for id in self.connections.ids() {
+                self.link(id);
+            }
+        }
         if vips_changed {
             self.speaker.vips_changed(now);
         }
@@ -52,6 +62,7 @@ impl Forwarder {
             Change::NewEpoch => {
                 self.drop_held(DropReason::LeaseExpired);
                 self.connections.begin_tenure(now);
+                self.begin_ports(lease.map_or(0, |lease| lease.epoch.0));
                 self.speaker.begin(now);
                 self.announce(now, out);
             }
@@ -62,18 +73,33 @@ impl Forwarder {
     /// the held frame of an opened connection is sent, if the lease is still held.
     pub fn commit(&mut self, changes: &[ConnectionChange], now: Instant, out: &mut impl Sink) {
         for change in changes {
-            let Some(key) = change.key() else { continue };
+            let key = match change {
+                ConnectionChange::Open(key, _) | ConnectionChange::Close(key) => key,
+                ConnectionChange::Unstick(client) => {
+                    self.counters.note(Event::ClientForgotten);
+                    self.connections.sticky.unstick(*client);
+                    continue;
+                }
+            };
             let flow = Flow::from_key(key);
             let known = self.connections.find(flow);
             match (*change, known) {
                 (ConnectionChange::Open(_, pin), Some(id)) => {
-                    self.connections.confirm(id, pin.server);
+                    self.connections.confirm(id, pin);
+                    self.link(id);
+                    self.connections
+                        .sticky
+                        .set(flow, pin.server, true, true, now);
                     self.release(id, now, out);
                 }
                 (ConnectionChange::Open(_, pin), None) => {
                     let first_hand = self.gate.voice(now, out).is_ok();
-                    if !self.connections.adopt(flow, pin.server, first_hand, now) {
-                        self.counters.note(Event::RecordIgnored);
+                    let id = self.connections.adopt(flow, pin, first_hand, now);
+                    let sticky = &mut self.connections.sticky;
+                    sticky.set(flow, pin.server, true, id.is_some(), now);
+                    match id {
+                        Some(id) => self.link(id),
+                        None => self.counters.note(Event::RecordIgnored),
                     }
                 }
                 (ConnectionChange::Close(_), Some(id)) => self.closed(id, now, out),
@@ -100,16 +126,25 @@ impl Forwarder {
                         self.counters.count_held_dropped(DropReason::NotActive);
                         self.connections.release_held(id);
                     }
-                    self.connections.assign(id, pin.server);
+                    self.connections.assign(id, pin);
+                    self.link(id);
                 }
-                None => {
-                    if !self.connections.adopt(flow, pin.server, false, now) {
-                        self.counters.note(Event::RecordIgnored);
-                    }
-                }
+                None => match self.connections.adopt(flow, pin, false, now) {
+                    Some(id) => self.link(id),
+                    None => self.counters.note(Event::RecordIgnored),
+                },
             }
         }
         self.connections.retain_marked();
+    }
+
+    /// Takes the whole replicated table of sticky clients, after a snapshot and after its connections.
+    pub fn replace_sticky(
+        &mut self,
+        all: impl Iterator<Item = (StickyKey, ServerId)>,
+        now: Instant,
+    ) {
+        self.connections.replace_sticky(all, now);
     }
 
     /// The record of this connection was refused by the replicated state, or the replicator gave it up. A connection
@@ -190,6 +225,22 @@ impl Forwarder {
 
     fn expire<S: Sink>(&mut self, now: Instant, out: &mut S) {
         let mut budget = Connections::expire_budget();
+        while let Some(forgotten) = self.connections.sticky.next_due(now, &mut budget) {
+            let key = forgotten.key;
+            match self.gate.voice(now, out) {
+                // Nobody else knows of it.
+                _ if !forgotten.recorded => self.connections.sticky.forget(key),
+                // It goes when the record of its end is committed.
+                Ok(mut voice) => {
+                    let _no_room_yet = !voice.unstick(key);
+                }
+                // Who is active knows better.
+                Err(_) => {
+                    let persist = self.connections.sticky.persist(key);
+                    self.connections.sticky.ask_again(key, persist, now);
+                }
+            }
+        }
         while let Some((id, due)) = self.connections.next_due(now, &mut budget) {
             let Some((flow, record)) = self
                 .connections
@@ -240,10 +291,10 @@ impl Forwarder {
     /// The end of a connection was committed. If the client spoke again meanwhile, its opening is replicated anew
     /// rather than breaking what lives.
     fn closed<S: Sink>(&mut self, id: u32, now: Instant, out: &mut S) {
-        let Some((flow, server, waits)) = self
+        let Some((flow, pin, waits)) = self
             .connections
             .get(id)
-            .map(|entry| (entry.flow, entry.server, entry.waits()))
+            .map(|entry| (entry.flow, entry.pin, entry.waits()))
         else {
             return;
         };
@@ -253,7 +304,7 @@ impl Forwarder {
         }
         if self.connections.is_alive(id, now)
             && let Ok(mut voice) = self.gate.voice(now, out)
-            && voice.open(flow.key(), server.into())
+            && voice.open(flow.key(), pin)
         {
             self.counters.note(Event::ConnectionReopened);
             self.connections.reopened(id);
@@ -287,19 +338,36 @@ impl Forwarder {
     }
 
     fn send_held<S: Sink>(&mut self, id: u32, voice: &mut Voice<'_, S>) -> Result<(), DropReason> {
-        let route = self.route(self.connections.server(id)?)?;
-        let held = self.connections.held(id).ok_or(DropReason::NoConnection)?;
-        let packet = Ip::parse(held).map_err(DropReason::Malformed)?;
+        let mut bytes = std::mem::take(&mut self.scratch);
+        bytes.clear();
+        bytes.extend_from_slice(self.connections.held(id).unwrap_or_default());
+        let sent = self.send_copy(id, &mut bytes, voice);
+        self.scratch = bytes;
+        sent
+    }
+
+    fn send_copy<S: Sink>(
+        &mut self,
+        id: u32,
+        bytes: &mut [u8],
+        voice: &mut Voice<'_, S>,
+    ) -> Result<(), DropReason> {
+        let pin = self.connections.pin(id)?;
+        let flow = self
+            .connections
+            .get(id)
+            .map(|entry| entry.flow)
+            .ok_or(DropReason::NoConnection)?;
+        let way = self.way(flow, pin)?;
+        let mut packet = Ip::parse_mut(bytes).map_err(DropReason::Malformed)?;
+        let offload = Offload::default();
         // The server may be another than the one it was planned for, when an older record was committed first.
         let plan =
-            rewrite::plan(&packet, Offload::default(), &route).map_err(
-                |refusal| match refusal {
-                    rewrite::Refusal::TooBig => DropReason::FirstPacketTooBig,
-                    rewrite::Refusal::Drop(reason) => reason,
-                },
-            )?;
-        rewrite::send(&packet, plan, &route, &mut self.identification, voice);
-        Ok(())
+            rewrite::plan(&packet, offload, &way.route).map_err(|refusal| match refusal {
+                rewrite::Refusal::TooBig => DropReason::FirstPacketTooBig,
+                rewrite::Refusal::Drop(reason) => reason,
+            })?;
+        self.send(&mut packet, plan, offload, way, Piece::WithHeader, voice)
     }
 
     /// Throws away every held frame, and forgets the connections that waited.

@@ -3,11 +3,13 @@
 use model::Instant;
 
 use super::segment::Segment;
+use super::way::Piece;
 use super::{Forwarder, Received};
 use crate::connections::Flow;
 use crate::counters::Event;
 use crate::fragments::part::{Part, Place};
 use crate::fragments::{Key, Later};
+use crate::frame::Offload;
 use crate::gate::Voice;
 use crate::rewrite::{self, Refusal};
 use crate::wire::icmp;
@@ -108,13 +110,13 @@ impl Forwarder {
             .connections
             .find(flow)
             .ok_or(DropReason::NoConnection)?;
-        let route = self.route(self.connections.server(id)?)?;
-        let plan =
-            rewrite::plan(packet, Default::default(), &route).map_err(|refusal| match refusal {
-                // The sender was told when the first did not fit; this one is no larger.
-                Refusal::TooBig => DropReason::PathTooNarrow,
-                Refusal::Drop(reason) => reason,
-            })?;
-        self.send(packet, plan, Default::default(), &route, voice)
+        let way = self.way(flow, self.connections.pin(id)?)?;
+        let offload = Offload::default();
+        let plan = rewrite::plan(packet, offload, &way.route).map_err(|refusal| match refusal {
+            // The sender was told when the first did not fit; this one is no larger.
+            Refusal::TooBig => DropReason::PathTooNarrow,
+            Refusal::Drop(reason) => reason,
+        })?;
+        self.send(packet, plan, offload, way, Piece::Later, voice)
     }
 }

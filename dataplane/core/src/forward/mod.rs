@@ -2,11 +2,13 @@
 //!
 //! `receive` is the packet path; `control` has what comes from the replicated state and from the clock.
 
+mod answers_of_servers;
 mod control;
 mod fragments;
 mod segment;
 #[cfg(test)]
 mod tests;
+mod way;
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::Deref;
@@ -23,7 +25,7 @@ use crate::frame::Offload;
 use crate::gate::{Gate, Voice};
 use crate::limiter::Limiter;
 use crate::neighbours::Neighbours;
-use crate::rewrite::{self, Plan, Refusal, Route, Tunnel};
+use crate::rewrite;
 use crate::routes::Routes;
 use crate::speaker::{self, Speaker};
 use crate::wire::arp::{self, Arp, Operation};
@@ -34,7 +36,7 @@ use crate::wire::ipv4;
 use crate::wire::ipv6::{self, Ipv6};
 use crate::wire::nd::{self, Neighbour};
 use crate::{DropReason, Frame, Interface, Limits, MacAddr, Sink, Verdict, answers};
-use model::conf::{ForwardingMethod, Protocol};
+use model::conf::Protocol;
 use segment::Segment;
 
 /// A frame for a VIP that waited longer than this in the socket is thrown away. A running engine takes a frame within
@@ -72,6 +74,10 @@ pub struct Forwarder {
     icmp_limit: Limiter,
     /// The last identification we gave to a header of our own (RFC 791 §3.1; unique enough, RFC 6864 §4.1).
     identification: u16,
+    /// The last port that full NAT gave out.
+    next_port: u16,
+    /// Where a held packet is changed on its way out.
+    scratch: Vec<u8>,
     about: About,
     counters: Counters,
 }
@@ -89,6 +95,8 @@ impl Forwarder {
             speaker: Speaker::default(),
             icmp_limit: Limiter::new(ICMP_INTERVAL, ICMP_BURST),
             identification: 0,
+            next_port: 0,
+            scratch: Vec::new(),
             about: About::default(),
             counters: Counters::default(),
         }
@@ -131,6 +139,11 @@ impl Forwarder {
         self.connections.pending()
     }
 
+    #[cfg(test)]
+    fn sticky_clients(&self) -> usize {
+        self.connections.sticky.len()
+    }
+
     fn decide(
         &mut self,
         frame: Frame<'_>,
@@ -141,14 +154,20 @@ impl Forwarder {
         let Some((link, packet)) = Ethernet::split(frame.bytes) else {
             return Verdict::Host;
         };
-        let destination = match link.ethertype {
-            ethernet::IPV4 => ipv4::destination(packet).map(IpAddr::V4),
+        let (source, destination) = match link.ethertype {
+            ethernet::IPV4 => (
+                ipv4::source(packet).map(IpAddr::V4),
+                ipv4::destination(packet).map(IpAddr::V4),
+            ),
             ethernet::IPV6 if nd::is_message(packet) => {
                 return self
                     .neighbour(link, packet, waited, now, out)
                     .unwrap_or_else(Verdict::Drop);
             }
-            ethernet::IPV6 => ipv6::destination(packet).map(IpAddr::V6),
+            ethernet::IPV6 => (
+                ipv6::source(packet).map(IpAddr::V6),
+                ipv6::destination(packet).map(IpAddr::V6),
+            ),
             ethernet::ARP => {
                 return self
                     .arp(link, packet, waited, now, out)
@@ -157,14 +176,22 @@ impl Forwarder {
             _ => return Verdict::Host,
         };
         let for_vip = destination.is_some_and(|destination| self.routes.is_vip(destination));
-        if !for_vip || !(link.destination == self.interface.mac || link.destination.is_group()) {
-            return Verdict::Host;
-        }
+        let to_us = link.destination == self.interface.mac;
         let frame = Received {
             link,
             offload: frame.offload,
             waited,
         };
+        if to_us
+            && self.may_be_of_server(source)
+            && let Ok(mut packet) = Ip::parse_mut(packet)
+            && let Some(answered) = self.from_server(frame, &mut packet, now, out)
+        {
+            return answered.unwrap_or_else(Verdict::Drop);
+        }
+        if !for_vip || !(to_us || link.destination.is_group()) {
+            return Verdict::Host;
+        }
         self.vip_packet(frame, packet, now, out)
             .unwrap_or_else(Verdict::Drop)
     }
@@ -315,7 +342,7 @@ impl Forwarder {
                 answers::echo(&mut packet, ours, asker, identification, &mut voice);
                 Ok(Verdict::Answered)
             }
-            Icmp::Error(quote) => self.icmp_error(&quote, &mut packet, frame.offload, &mut voice),
+            Icmp::Error(quote) => self.icmp_error(&quote, &mut packet, frame, &mut voice),
             Icmp::Other => Err(DropReason::UnsupportedIcmp),
         }
     }
@@ -325,7 +352,7 @@ impl Forwarder {
         &mut self,
         quote: &Quote,
         packet: &mut Ip<&mut [u8]>,
-        offload: Offload,
+        frame: Received,
         voice: &mut Voice<'_, S>,
     ) -> Result<Verdict, DropReason> {
         if quote.source != packet.destination() {
@@ -340,60 +367,11 @@ impl Forwarder {
             .connections
             .find(flow)
             .ok_or(DropReason::NoConnection)?;
-        let route = self.route(self.connections.server(id)?)?;
-        let plan = match rewrite::plan(packet, offload, &route) {
-            Ok(plan) => plan,
-            Err(Refusal::Drop(reason)) => return Err(reason),
-            // No error is sent about an error (RFC 1812 §4.3.2.7).
-            Err(Refusal::TooBig) => return Err(DropReason::PathTooNarrow),
-        };
-        self.send(packet, plan, offload, &route, voice)?;
-        Ok(Verdict::Transmit)
-    }
-
-    /// The way to a server.
-    fn route(&mut self, server: ServerId) -> Result<Route, DropReason> {
-        self.about.server = Some(server);
-        let server = self.routes.server(server)?;
-        let tunnel = match (server.method, server.address) {
-            (ForwardingMethod::Tunnel, IpAddr::V4(destination)) => Some(Tunnel::V4 {
-                source: self.interface.address,
-                destination,
-            }),
-            (ForwardingMethod::Tunnel, IpAddr::V6(destination)) => Some(Tunnel::V6 {
-                source: self.interface.address6.ok_or(DropReason::NoOwnAddress)?,
-                destination,
-            }),
-            (ForwardingMethod::Direct, _) => None,
-            (ForwardingMethod::Nat, _) => return Err(DropReason::UnsupportedMethod),
-        };
-        let neighbour = server.neighbour.ok_or(DropReason::NoNeighbour)?;
-        let Some(next_hop) = self.neighbours.mac(neighbour) else {
-            self.neighbours.want(neighbour);
-            return Err(DropReason::NoNeighbour);
-        };
-        let overhead = tunnel.map_or(0, Tunnel::overhead);
-        Ok(Route {
-            source: self.interface.mac,
-            next_hop,
-            tunnel,
-            mtu: self.interface.mtu.saturating_sub(overhead),
-        })
-    }
-
-    fn send<S: Sink>(
-        &mut self,
-        packet: &mut Ip<&mut [u8]>,
-        plan: Plan,
-        offload: Offload,
-        route: &Route,
-        voice: &mut Voice<'_, S>,
-    ) -> Result<(), DropReason> {
-        if !matches!(plan, Plan::Segments(_)) {
-            rewrite::finish(packet, offload)?;
-        }
-        rewrite::send(packet, plan, route, &mut self.identification, voice);
-        Ok(())
+        let way = self.way(flow, self.connections.pin(id)?)?;
+        let translation = way
+            .translation
+            .map(|to| (to.without_source(), to.reversed()));
+        self.send_error(quote, packet, frame, way.route, translation, voice)
     }
 
     fn too_big<B: Deref<Target = [u8]>, S: Sink>(

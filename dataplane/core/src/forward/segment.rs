@@ -4,8 +4,10 @@ use std::ops::Deref;
 
 use model::Instant;
 use model::conf::{Protocol, Replication};
+use model::ids::ServerId;
 use model::planted::{self, Bug};
 
+use super::way::Piece;
 use super::{Forwarder, Received, protocol};
 use crate::connections::{Flow, Record, Sign};
 use crate::counters::Event;
@@ -19,9 +21,9 @@ use crate::{DropReason, Sink, Verdict};
 /// What the transport header says that matters here.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segment {
-    protocol: Protocol,
-    source_port: u16,
-    destination_port: u16,
+    pub(super) protocol: Protocol,
+    pub(super) source_port: u16,
+    pub(super) destination_port: u16,
     /// About the life of its connection.
     sign: Sign,
     /// It may be the first packet of one.
@@ -29,6 +31,11 @@ pub(super) struct Segment {
 }
 
 impl Segment {
+    /// It ends its connection at once.
+    pub(super) fn resets(&self) -> bool {
+        self.sign == Sign::Reset
+    }
+
     /// Reads the transport header of a packet that is no later fragment.
     pub(super) fn of<B: Deref<Target = [u8]>>(packet: &Ip<B>) -> Result<Self, DropReason> {
         match protocol(packet.protocol()).ok_or(DropReason::UnsupportedProtocol)? {
@@ -79,87 +86,101 @@ impl Forwarder {
         now: Instant,
         voice: &mut Voice<'_, S>,
     ) -> Result<Verdict, DropReason> {
-        let (vip, port) = (packet.destination(), segment.destination_port);
-        let service = self.routes.at(vip, segment.protocol, port)?;
-        let id = self.routes.service(service)?.id;
-        self.about.service = Some(id);
-        let flow = Flow::new(packet.source(), segment.source_port, id);
+        let flow = self.flow(packet, segment)?;
         let Some(id) = self.connections.find(flow) else {
             if !segment.opens {
                 return Err(DropReason::NoConnection);
             }
-            return self.first_packet(frame, packet, service, flow, now, voice);
+            return self.first_packet(frame, packet, flow, now, voice);
         };
-        let server = self.connections.server(id)?;
+        let pin = self.connections.pin(id)?;
         // The client lives, whatever becomes of this packet.
         self.connections.touch(id, segment.sign, now);
-        let route = self.route(server)?;
-        match rewrite::plan(packet, frame.offload, &route) {
-            Ok(plan) => {
-                self.send(packet, plan, frame.offload, &route, voice)?;
-                Ok(Verdict::Transmit)
-            }
-            Err(Refusal::TooBig) => self.too_big(packet, route.mtu, frame.link.source, now, voice),
-            Err(Refusal::Drop(reason)) => Err(reason),
+        let way = self.way(flow, pin)?;
+        if way.translation.is_some() {
+            self.connections.came_from(id, frame.link.source);
         }
+        self.go(frame, packet, way, Piece::WithHeader, now, voice)
     }
 
     fn first_packet<S: Sink>(
         &mut self,
         frame: Received,
         packet: &mut Ip<&mut [u8]>,
-        service: usize,
         flow: Flow,
         now: Instant,
         voice: &mut Voice<'_, S>,
     ) -> Result<Verdict, DropReason> {
-        let service = self.routes.service_mut(service)?;
+        let service = flow.service();
         let replication = if planted::is(Bug::ConnectionNotReplicated) {
             Replication::None
         } else {
-            service.replication
+            self.routes.service_of(service)?.replication
         };
-        let hold = replication == Replication::Quorum;
+        self.connections.admit(false)?;
+        let server = self.server_for(flow)?;
+        let pin = self.pin(flow, service, server)?;
+        // The port of a full NAT connection must be nobody else's, so its record always comes first.
+        let hold = replication == Replication::Quorum || pin.source_port.is_some();
         self.connections.admit(hold)?;
-        let key = flow.key();
-        let server = service.picker.pick(key.client, key.port, |server| {
-            self.connections.load(key.service, server)
-        })?;
-        let route = self.route(server)?;
-        let plan = match rewrite::plan(packet, frame.offload, &route) {
+        let way = self.way(flow, pin)?;
+        let plan = match rewrite::plan(packet, frame.offload, &way.route) {
             Ok(plan) => plan,
             Err(Refusal::TooBig) => {
-                return self.too_big(packet, route.mtu, frame.link.source, now, voice);
+                return self.too_big(packet, way.route.mtu, frame.link.source, now, voice);
             }
             Err(Refusal::Drop(reason)) => return Err(reason),
         };
+        if way.translation.is_some() && packet.ttl() <= 1 {
+            return Err(DropReason::TtlExpired);
+        }
         if hold {
             if matches!(plan, Plan::Segments(_)) || packet.len() > usize::from(self.interface.mtu) {
                 return Err(DropReason::FirstPacketTooBig);
             }
             rewrite::finish(packet, frame.offload)?;
         }
-        if replication != Replication::None && !voice.open(flow.key(), server.into()) {
+        let recorded = hold || replication != Replication::None;
+        if recorded && !voice.open(flow.key(), pin) {
             return Err(DropReason::ReplicatorFull);
         }
         self.counters.note(Event::ConnectionOpened);
-        let record = match replication {
-            Replication::Quorum => {
-                return if self
-                    .connections
-                    .open_held(flow, server, packet.bytes(), now)
-                {
-                    Ok(Verdict::Held)
-                } else {
-                    Err(DropReason::PendingFull)
-                };
-            }
-            Replication::Async => Record::Asked,
-            Replication::None => Record::Local,
+        let id = if hold {
+            self.connections
+                .open_held(flow, pin, packet.bytes(), now)
+                .ok_or(DropReason::PendingFull)?
+        } else {
+            let record = if recorded {
+                Record::Asked
+            } else {
+                Record::Local
+            };
+            self.connections.open(flow, pin, record, now)
         };
-        self.connections.open(flow, server, record, now);
-        self.send(packet, plan, frame.offload, &route, voice)?;
+        self.link(id);
+        if way.translation.is_some() {
+            self.connections.came_from(id, frame.link.source);
+        }
+        let sticky = &mut self.connections.sticky;
+        sticky.set(flow, server, false, true, now);
+        if hold {
+            return Ok(Verdict::Held);
+        }
+        self.send(packet, plan, frame.offload, way, Piece::WithHeader, voice)?;
         Ok(Verdict::Transmit)
+    }
+
+    /// The server of a new connection: the one its client belongs to, else whose turn it is.
+    fn server_for(&mut self, flow: Flow) -> Result<ServerId, DropReason> {
+        let service = self.routes.service_mut_of(flow.service())?;
+        if let Some(server) = self.connections.sticky.server(flow)
+            && service.is_healthy(server)
+        {
+            return Ok(server);
+        }
+        service.picker.pick(flow.client(), flow.port(), |server| {
+            self.connections.load(flow.service(), server)
+        })
     }
 }
 

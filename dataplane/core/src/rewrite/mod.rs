@@ -3,6 +3,7 @@
 //! The inner packet is left as the client sent it, but for work the sender's stack had left to its device.
 
 mod fragment;
+pub(crate) mod nat;
 mod segment;
 
 use std::net::{Ipv4Addr, Ipv6Addr};

@@ -61,6 +61,7 @@ impl<'a> Ipv4<&'a mut [u8]> {
     }
 }
 
+#[cfg(test)]
 impl<'a> Ipv4<&'a [u8]> {
     /// Proves the invariant, and the header checksum (RFC 1812 §5.2.2).
     pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
@@ -113,11 +114,6 @@ impl<B: Deref<Target = [u8]>> Ipv4<B> {
     /// What follows the header.
     pub(crate) fn payload(&self) -> &[u8] {
         &self.bytes[self.header_len..]
-    }
-
-    /// Bytes of the whole packet.
-    pub(crate) fn len(&self) -> usize {
-        self.bytes.len()
     }
 
     pub(crate) fn tos(&self) -> u8 {
@@ -264,7 +260,7 @@ mod tests {
     fn padding_after_the_packet_is_not_part_of_it() {
         let mut bytes = packet();
         bytes.resize(46, 0xee);
-        assert_eq!(Ipv4::parse(&bytes).unwrap().len(), 24);
+        assert_eq!(Ipv4::parse(&bytes).unwrap().bytes().len(), 24);
     }
 
     #[test]
@@ -288,8 +284,11 @@ mod tests {
         bolero::check!().for_each(|bytes: &[u8]| {
             if let Ok(packet) = Ipv4::parse(bytes) {
                 assert!(packet.header().len() >= MIN_HEADER_LEN);
-                assert_eq!(packet.header().len() + packet.payload().len(), packet.len());
-                assert!(packet.len() <= bytes.len());
+                assert_eq!(
+                    packet.header().len() + packet.payload().len(),
+                    packet.bytes().len()
+                );
+                assert!(packet.bytes().len() <= bytes.len());
                 let _ = (packet.tos(), packet.is_fragment(), packet.pseudo_header(0));
             }
         });

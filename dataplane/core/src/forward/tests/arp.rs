@@ -239,6 +239,7 @@ fn next_hops_are_asked_for_at_once_also_on_a_backup() {
             address: address.into(),
             next_hop: Some(address.into()),
             method: ForwardingMethod::Tunnel,
+            source: None,
         })
         .collect();
     rig.forwarder.install(table, rig.now);

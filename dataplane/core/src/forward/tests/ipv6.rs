@@ -54,6 +54,7 @@ fn table6() -> ForwardingTable {
             address: SERVER6.into(),
             next_hop: Some(SERVER6.into()),
             method,
+            source: None,
         });
     }
     table

@@ -6,9 +6,11 @@ mod fragments;
 mod icmp;
 mod ipv6;
 mod lease;
+mod nat;
 mod packets;
 mod properties;
 mod rewriting;
+mod sticky;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -17,11 +19,12 @@ use model::Instant;
 use model::conf::{ForwardingMethod, Protocol, Replication, Scheduler};
 use model::connections::{ConnectionChange, ConnectionKey};
 use model::ids::{Epoch, ServerId, VirtualServiceId};
+use model::sticky::StickyRules;
 
 use crate::testing::{ACK, Packet, Recorder, SYN, arp};
 use crate::{
     Counters, DropReason, Forwarder, ForwardingTable, Frame, Interface, Lease, Limits, MacAddr,
-    Offload, Real, Verdict, VirtualService,
+    NextHop, Offload, Real, Verdict, VirtualService,
 };
 
 const ATM: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xa]);
@@ -87,9 +90,12 @@ fn table() -> ForwardingTable {
         address: SERVERS[usize::from(id)].into(),
         next_hop: Some(SERVERS[usize::from(id)].into()),
         method,
+        source: None,
     };
     ForwardingTable {
         applied_index: 1,
+        next_hop: NextHop::default(),
+        sticky: StickyRules::default(),
         vips: vec![VIP.into()],
         services: vec![
             service(1, QUORUM, Replication::Quorum, &[(0, 1)]),

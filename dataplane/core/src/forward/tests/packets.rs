@@ -93,11 +93,6 @@ fn the_verdict_of_single_frames() {
             drop(DropReason::NoServer),
         ),
         (
-            "NAT",
-            tcp(1, NAT, SYN, b"").frame(ROUTER, ATM),
-            drop(DropReason::UnsupportedMethod),
-        ),
-        (
             "UDP that nobody serves",
             udp.frame(ROUTER, ATM),
             drop(DropReason::NoService),
