@@ -3,14 +3,13 @@
 //! Everything that can fail for a reason an operator must remove (a taken port, a missing interface, no permission, a
 //! foreign directory) is opened before anything on the host is changed.
 
-use std::net::IpAddr;
-
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info};
 
 use crate::atm_role::{AtmRole, Prepared};
 use crate::cluster_file::ClusterFile;
 use crate::failure::{Failure, Reason};
+use crate::server_plan;
 use crate::server_role::{self, ServerRole};
 use crate::settings::Settings;
 
@@ -123,42 +122,9 @@ async fn start_server_role(
     file: &ClusterFile,
     name: &str,
 ) -> Result<ServerRole, Reason> {
-    let method = match file
-        .config
-        .servers
-        .iter()
-        .find(|server| server.name == name)
-        .map(|server| server.method)
-    {
-        Some(model::conf::ForwardingMethod::Direct) => server_role::Method::Direct,
-        Some(model::conf::ForwardingMethod::Tunnel | model::conf::ForwardingMethod::Nat) | None => {
-            server_role::Method::Tunnel
-        }
-    };
-    let v4 = |address: IpAddr| match address {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(_) => None,
-    };
-    let hosts = file.config.virtual_hosts.iter();
-    let vips = hosts.flat_map(|host| {
-        let own = host
-            .addresses
-            .is_empty()
-            .then(|| file.address(&host.host))
-            .flatten();
-        own.into_iter().chain(host.addresses.iter().copied())
-    });
-    let plan = server_role::Plan {
-        interface: settings.interface.clone(),
-        vips: vips.filter_map(v4).collect(),
-        method,
-        atms: file
-            .atms()
-            .into_iter()
-            .filter_map(|(_, address)| v4(address))
-            .collect(),
-        state_dir: settings.data_dir.clone(),
-    };
+    let plan = server_plan::plan(settings, file, name)
+        .await
+        .ok_or(Reason::NoPart)?;
     let role = server_role::start(plan).await?;
     info!(server = name, "server role started");
     Ok(role)

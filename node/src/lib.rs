@@ -20,6 +20,7 @@ mod raft;
 mod realtime;
 mod replicator;
 mod routing;
+mod server_plan;
 pub mod server_role;
 mod settings;
 #[cfg(atm_sim)]

@@ -13,23 +13,34 @@ mod encapsulator;
 mod kills;
 #[path = "server_role/lab.rs"]
 mod lab;
+#[path = "server_role/nat.rs"]
+mod nat;
+#[path = "server_role/silence.rs"]
+mod silence;
 #[path = "server_role/tunnel.rs"]
 mod tunnel;
 
 use std::io::Write as _;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 
 use node::server_role::{Method, Plan, ServerRole, ServerRoleError, Unpacking, clean_up, start};
 
-use lab::{CLIENT, Lab, SERVER, STANDING_VIP, VIP, VIP2};
+use lab::{CLIENT, Lab, SERVER, SERVER6, STANDING_VIP, STANDING_VIP6, VIP, VIP2, VIP6};
 
 fn plan(lab: &Lab) -> Plan {
+    plan_in(lab.state.path().join("state"))
+}
+
+fn plan_in(state_dir: PathBuf) -> Plan {
     Plan {
         interface: "eth0".to_owned(),
-        vips: vec![VIP, STANDING_VIP],
+        address: SERVER,
+        vips: vec![VIP, STANDING_VIP, VIP6, STANDING_VIP6],
         method: Method::Tunnel,
         atms: vec![CLIENT],
-        state_dir: lab.state.path().join("state"),
+        nat_gateway: None,
+        state_dir,
     }
 }
 
@@ -40,7 +51,7 @@ async fn start_or_skip(plan: Plan) -> Option<ServerRole> {
         Err(ServerRoleError::NoTun { source }) => {
             let _ = writeln!(
                 std::io::stderr(),
-                "skipped: no ipip in this kernel and no TUN ({source})"
+                "skipped: no tunnel devices in this kernel and no TUN ({source})"
             );
             None
         }
@@ -57,7 +68,10 @@ fn start_sets_everything_up_and_stop_puts_the_host_back() {
             return;
         };
         let addresses = lab.show("ip", &["-o", "addr", "show", "dev", "lo"]);
-        assert!(addresses.contains(&format!("{VIP}/32")), "{addresses}");
+        assert!(
+            addresses.contains(&format!("{VIP}/32")) && addresses.contains(&format!("{VIP6}/128")),
+            "{addresses}"
+        );
         for interface in ["all", "eth0"] {
             assert_eq!(lab.setting(interface, "arp_ignore"), "1", "{interface}");
             assert_eq!(lab.setting(interface, "arp_announce"), "2", "{interface}");
@@ -79,11 +93,22 @@ fn start_sets_everything_up_and_stop_puts_the_host_back() {
             table.contains("set 1440") && table.contains(&VIP.to_string()),
             "{table}"
         );
+        assert!(
+            table.contains("set 1420") && table.contains(&VIP6.to_string()),
+            "{table}"
+        );
 
-        role.update(vec![VIP2, STANDING_VIP]).await.unwrap();
+        role.update(vec![VIP2, STANDING_VIP, STANDING_VIP6])
+            .await
+            .unwrap();
         let addresses = lab.show("ip", &["-o", "addr", "show", "dev", "lo"]);
         assert!(
             addresses.contains(&format!("{VIP2}/32")) && !addresses.contains(&format!("{VIP}/32")),
+            "{addresses}"
+        );
+        assert!(
+            !addresses.contains(&VIP6.to_string())
+                && addresses.contains(&STANDING_VIP6.to_string()),
             "{addresses}"
         );
         let table = lab.show("nft", &["list", "table", "inet", "atm_server"]);
@@ -120,9 +145,10 @@ fn a_direct_server_has_its_vips_and_its_silence_and_nothing_else() {
         .await
         .unwrap();
         assert_eq!(role.unpacking(), Unpacking::None);
+        let addresses = lab.show("ip", &["-o", "addr", "show", "dev", "lo"]);
         assert!(
-            lab.show("ip", &["-o", "addr", "show", "dev", "lo"])
-                .contains(&format!("{VIP}/32"))
+            addresses.contains(&format!("{VIP}/32")) && addresses.contains(&format!("{VIP6}/128")),
+            "{addresses}"
         );
         assert_eq!(lab.setting("all", "arp_ignore"), "1");
         assert_eq!(lab.setting("all", "rp_filter"), "1");
@@ -157,7 +183,23 @@ fn what_start_refuses_it_leaves_untouched() {
         ),
         (
             Plan {
-                vips: vec![Ipv4Addr::BROADCAST],
+                vips: vec![VIP6, SERVER6],
+                ..plan(&lab)
+            },
+            "2001:db8:77::11 is an address of this host's interface eth0",
+            78,
+        ),
+        (
+            Plan {
+                vips: vec!["fe80::100".parse().unwrap()],
+                ..plan(&lab)
+            },
+            "fe80::100 cannot be a VIP",
+            78,
+        ),
+        (
+            Plan {
+                vips: vec![IpAddr::V4(Ipv4Addr::BROADCAST)],
                 ..plan(&lab)
             },
             "255.255.255.255 cannot be a VIP",
@@ -188,9 +230,24 @@ fn what_start_refuses_it_leaves_untouched() {
     );
     lab.show("nft", &["delete", "table", "inet", "atm_server"]);
     lab.assert_is(&before, "with a table in the way");
-    lab.show("ip", &["link", "set", "eth0", "mtu", "100"]);
+    // So small that the kernel takes IPv6 off the interface, and then too small for any tunnel.
+    lab.show("ip", &["link", "set", "eth0", "mtu", "1279"]);
     let before = lab.snapshot();
     let error = refusal(plan(&lab));
+    assert!(
+        error
+            .to_string()
+            .contains("the VIP 2001:db8:77::100 is IPv6, which this host has not on eth0"),
+        "{error}"
+    );
+    assert_eq!(error.exit_code(), 78, "{error}");
+    lab.assert_is(&before, "without IPv6");
+    lab.show("ip", &["link", "set", "eth0", "mtu", "100"]);
+    let before = lab.snapshot();
+    let error = refusal(Plan {
+        vips: vec![VIP],
+        ..plan(&lab)
+    });
     assert!(error.to_string().contains("the MTU 100 of eth0"), "{error}");
     lab.assert_is(&before, "with a small MTU");
 }

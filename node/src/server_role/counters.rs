@@ -11,17 +11,19 @@ pub struct Counters {
     pub delivered: u64,
     /// Of these: with a transport checksum that the sender, or this host's receive offload, left unfinished.
     pub delivered_partial_checksum: u64,
-    /// Discarded: the outer header is no IPv4 header.
+    /// Discarded: the outer header is no IP header.
     pub outer_malformed: u64,
     /// Discarded: the sender is none of the ATMs.
     pub outer_source: u64,
-    /// Discarded: fewer bytes inside than an IPv4 header has.
+    /// Discarded: congestion was marked on the way, and the packet inside cannot carry the mark (RFC 6040).
+    pub outer_congestion: u64,
+    /// Discarded: fewer bytes inside than a header of its version has.
     pub inner_truncated: u64,
-    /// Discarded: no IPv4 inside.
+    /// Discarded: inside is not the version that the protocol number announced.
     pub inner_version: u64,
-    /// Discarded: a header length below 20 bytes or behind the end.
+    /// Discarded: an IPv4 header length below 20 bytes or behind the end.
     pub inner_header_length: u64,
-    /// Discarded: a total length below the header's or behind the end.
+    /// Discarded: a total or payload length below the header's or behind the end.
     pub inner_total_length: u64,
     /// Discarded: to an address that is none of the VIPs.
     pub inner_destination: u64,
@@ -34,7 +36,7 @@ pub struct Counters {
 impl Counters {
     /// Every counter with its name, in a fixed order.
     #[must_use]
-    pub fn named(&self) -> [(&'static str, u64); 11] {
+    pub fn named(&self) -> [(&'static str, u64); 12] {
         [
             ("delivered", self.delivered),
             (
@@ -43,6 +45,7 @@ impl Counters {
             ),
             ("outer_malformed", self.outer_malformed),
             ("outer_source", self.outer_source),
+            ("outer_congestion", self.outer_congestion),
             ("inner_truncated", self.inner_truncated),
             ("inner_version", self.inner_version),
             ("inner_header_length", self.inner_header_length),
@@ -60,7 +63,7 @@ pub(super) struct Tally {
     delivered: AtomicU64,
     partial_checksum: AtomicU64,
     tunnel_refused: AtomicU64,
-    discarded: [AtomicU64; 7],
+    discarded: [AtomicU64; 8],
 }
 
 impl Tally {
@@ -87,6 +90,7 @@ impl Tally {
             delivered_partial_checksum: self.partial_checksum.load(Ordering::Relaxed),
             outer_malformed: discarded(Discard::OuterMalformed),
             outer_source: discarded(Discard::OuterSource),
+            outer_congestion: discarded(Discard::OuterCongestion),
             inner_truncated: discarded(Discard::InnerTruncated),
             inner_version: discarded(Discard::InnerVersion),
             inner_header_length: discarded(Discard::InnerHeaderLength),
@@ -107,6 +111,7 @@ mod tests {
         let reasons = [
             (Discard::OuterMalformed, "outer_malformed"),
             (Discard::OuterSource, "outer_source"),
+            (Discard::OuterCongestion, "outer_congestion"),
             (Discard::InnerTruncated, "inner_truncated"),
             (Discard::InnerVersion, "inner_version"),
             (Discard::InnerHeaderLength, "inner_header_length"),

@@ -1,10 +1,12 @@
-//! Our own end of the tunnel, for kernels without ipip: a raw protocol-4 socket, a TUN device and one plain thread.
+//! Our own end of the tunnel, for kernels without tunnel devices: two raw sockets, one for the IPv4 packets inside
+//! (protocol 4) and one for the IPv6 packets (protocol 41), a TUN device and one plain thread.
 //!
-//! Invariant: only the thread reads the socket and writes the device; what it may let through reaches it by a bounded
+//! Invariant: only the thread reads the sockets and writes the device; what it may let through reaches it by a bounded
 //! channel that it drains before each batch.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
@@ -13,13 +15,16 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
-use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
+use rustix::net::sockopt::{
+    set_ipv6_recvtclass, set_socket_recv_buffer_size, set_socket_recv_buffer_size_force,
+};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with};
 use tracing::{debug, warn};
 
 use super::counters::{Counters, Tally};
-use super::packet::{Filter, Inner};
-use super::sys::{Batch, attach_tun, receive_drops};
+use super::header::Version;
+use super::packet::{Filter, Inner, Outer};
+use super::sys::{Batch, HEADROOM, Received, attach_tun, receive_drops};
 use super::{ServerRoleError, TUNNEL_DEVICE};
 
 /// The running thread. Dropping it ends the thread and, with it, the device.
@@ -27,9 +32,16 @@ use super::{ServerRoleError, TUNNEL_DEVICE};
 pub(super) struct Decapsulation {
     control: SyncSender<Filter>,
     stop: Arc<OwnedFd>,
-    socket: Arc<OwnedFd>,
+    lanes: Arc<[Lane; 2]>,
     tally: Arc<Tally>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// One of the two sockets, and what its protocol number says to be inside.
+#[derive(Debug)]
+struct Lane {
+    socket: OwnedFd,
+    version: Version,
 }
 
 /// The device, made but not yet fed.
@@ -44,6 +56,7 @@ const CONTROL_MAX: usize = 16;
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(10);
 /// The virtio network header before each packet (virtio 1.2 §5.1.6, legacy form without `num_buffers`).
 const VIRTIO_HEADER_LEN: usize = 10;
+const _: () = assert!(VIRTIO_HEADER_LEN <= HEADROOM);
 
 impl Tun {
     /// Makes the tunnel device in this thread's network namespace.
@@ -62,8 +75,12 @@ impl Tun {
 }
 
 impl Decapsulation {
-    /// Starts unpacking into `tun` what `filter` accepts.
-    pub(super) fn start(tun: Tun, filter: Filter) -> Result<Self, ServerRoleError> {
+    /// Starts unpacking into `tun` what `filter` accepts of the packets that come in the IP version of `address`.
+    pub(super) fn start(
+        tun: Tun,
+        address: IpAddr,
+        filter: Filter,
+    ) -> Result<Self, ServerRoleError> {
         let failed = |source: io::Error| {
             if source.kind() == io::ErrorKind::PermissionDenied {
                 ServerRoleError::NoPermission("CAP_NET_RAW")
@@ -71,22 +88,15 @@ impl Decapsulation {
                 ServerRoleError::Decapsulation { source }
             }
         };
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = socket_with(
-            AddressFamily::INET,
-            SocketType::RAW,
-            flags,
-            Some(ipproto::IPIP),
-        )
-        .map_err(|errno| failed(errno.into()))?;
-        enlarge_receive_buffer(&socket).map_err(failed)?;
+        let lane = |version| Lane::open(address, version).map_err(failed);
+        let lanes = Arc::new([lane(Version::V4)?, lane(Version::V6)?]);
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|errno| failed(errno.into()))?;
-        let (socket, stop) = (Arc::new(socket), Arc::new(stop));
+        let stop = Arc::new(stop);
         let tally = Arc::new(Tally::default());
         let (control, changes) = sync_channel(CONTROL_MAX);
         let worker = Worker {
-            socket: Arc::clone(&socket),
+            lanes: Arc::clone(&lanes),
             stop: Arc::clone(&stop),
             tun: tun.0,
             filter,
@@ -100,7 +110,7 @@ impl Decapsulation {
         Ok(Self {
             control,
             stop,
-            socket,
+            lanes,
             tally,
             thread: Some(thread.map_err(failed)?),
         })
@@ -125,8 +135,11 @@ impl Decapsulation {
     }
 
     pub(super) fn counters(&self) -> Counters {
-        let dropped = receive_drops(self.socket.as_fd()).unwrap_or_default();
-        self.tally.snapshot(u64::from(dropped))
+        let dropped = self.lanes.iter().map(|lane| {
+            let dropped = receive_drops(lane.socket.as_fd()).unwrap_or_default();
+            u64::from(dropped)
+        });
+        self.tally.snapshot(dropped.sum())
     }
 }
 
@@ -145,9 +158,30 @@ impl Drop for Decapsulation {
     }
 }
 
+impl Lane {
+    fn open(address: IpAddr, version: Version) -> io::Result<Self> {
+        let protocol = match version {
+            Version::V4 => ipproto::IPIP,
+            Version::V6 => ipproto::IPV6,
+        };
+        let family = match address {
+            IpAddr::V4(_) => AddressFamily::INET,
+            IpAddr::V6(_) => AddressFamily::INET6,
+        };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(family, SocketType::RAW, flags, Some(protocol))?;
+        if address.is_ipv6() {
+            // The header itself is not delivered, and its congestion mark is needed.
+            set_ipv6_recvtclass(&socket, true)?;
+        }
+        enlarge_receive_buffer(&socket)?;
+        Ok(Self { socket, version })
+    }
+}
+
 /// What the thread owns.
 struct Worker {
-    socket: Arc<OwnedFd>,
+    lanes: Arc<[Lane; 2]>,
     stop: Arc<OwnedFd>,
     tun: File,
     filter: Filter,
@@ -159,31 +193,54 @@ struct Worker {
 impl Worker {
     fn run(mut self) {
         let mut batch = Batch::new();
+        let lanes = Arc::clone(&self.lanes);
         while !self.stopped() {
             self.take_changes();
-            let count = match batch.receive(self.socket.as_fd()) {
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.wait();
-                    continue;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => {
-                    warn!(%error, "cannot receive from the tunnel");
-                    std::thread::sleep(PAUSE_AFTER_ERROR);
-                    continue;
-                }
-            };
-            // Once more: these packets may have come after a change that came while the thread slept.
-            self.take_changes();
-            for datagram in batch.datagrams(count) {
-                match self.filter.check(datagram) {
-                    Ok(inner) => self.deliver(datagram, inner),
-                    Err(reason) => self.tally.discarded(reason),
-                }
+            let mut idle = true;
+            // One batch of each in turn, so that neither waits for the other.
+            for lane in &*lanes {
+                idle &= !self.serve(lane, &mut batch);
+            }
+            if idle {
+                self.wait();
             }
         }
         debug!("decapsulation ended");
+    }
+
+    /// Unpacks one batch. Says whether there was one.
+    fn serve(&mut self, lane: &Lane, batch: &mut Batch) -> bool {
+        let count = match batch.receive(lane.socket.as_fd()) {
+            Ok(count) => count,
+            Err(error) => {
+                use io::ErrorKind::{Interrupted, WouldBlock};
+                if !matches!(error.kind(), WouldBlock | Interrupted) {
+                    warn!(%error, "cannot receive from the tunnel");
+                    std::thread::sleep(PAUSE_AFTER_ERROR);
+                }
+                return false;
+            }
+        };
+        // Once more: these packets may have come after a change that came while the thread slept.
+        self.take_changes();
+        for received in batch.datagrams(count) {
+            self.take(lane.version, received);
+        }
+        true
+    }
+
+    fn take(&mut self, version: Version, received: Received<'_>) {
+        let outer = received.outer.map_or(Outer::V4, |outer| Outer::V6 {
+            source: outer.source,
+            traffic_class: outer.traffic_class,
+        });
+        match self
+            .filter
+            .check(outer, version, &received.bytes[HEADROOM..])
+        {
+            Ok(inner) => self.deliver(received.bytes, inner),
+            Err(reason) => self.tally.discarded(reason),
+        }
     }
 
     fn take_changes(&mut self) {
@@ -192,11 +249,12 @@ impl Worker {
         }
     }
 
-    /// Hands one packet to the host's stack. The virtio header takes the place of the outer header's last bytes.
-    fn deliver(&mut self, datagram: &mut [u8], inner: Inner) {
-        let from = inner.start - VIRTIO_HEADER_LEN;
-        let frame = &mut datagram[from..inner.start + inner.len];
+    /// Hands one packet to the host's stack. The virtio header takes the place of the bytes in front of it.
+    fn deliver(&mut self, bytes: &mut [u8], inner: Inner) {
+        let start = HEADROOM + inner.start;
+        let frame = &mut bytes[start - VIRTIO_HEADER_LEN..start + inner.len];
         frame[..VIRTIO_HEADER_LEN].copy_from_slice(&virtio_header(inner));
+        inner.finish(&mut frame[VIRTIO_HEADER_LEN..]);
         // The device takes a packet whole or not at all, so this is one write.
         match self.tun.write_all(frame) {
             Ok(()) => {
@@ -215,8 +273,10 @@ impl Worker {
 
     /// Sleeps until a packet or an event comes.
     fn wait(&self) {
+        let [first, second] = &*self.lanes;
         let mut waiting = [
-            PollFd::new(&*self.socket, PollFlags::IN),
+            PollFd::new(&first.socket, PollFlags::IN),
+            PollFd::new(&second.socket, PollFlags::IN),
             PollFd::new(&*self.stop, PollFlags::IN),
         ];
         // An interrupted or failed wait only makes the loop turn once more.

@@ -1,10 +1,10 @@
 //! What can keep a host from being a server, each as one sentence with the way out.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
-use super::{TUNNEL_DEVICE, VIPS_MAX};
+use super::{TUNNEL_DEVICE, TUNNEL_DEVICE_6IN4, VIPS_MAX};
 
 /// Why the server role could not be taken, changed or undone.
 #[derive(Debug, thiserror::Error)]
@@ -15,10 +15,11 @@ pub enum ServerRoleError {
          systemd unit AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW"
     )]
     NoPermission(&'static str),
-    /// Neither the kernel's ipip nor a TUN device can take the tunnel's packets.
+    /// Neither the kernel's tunnel devices nor a TUN device can take the tunnel's packets.
     #[error(
-        "cannot receive the tunnel: the kernel has no ipip, and /dev/net/tun cannot be used ({source}): run \
-         `modprobe tun`, boot a kernel with ipip, or use the forwarding method `direct` for this server"
+        "cannot receive the tunnel: the kernel has no device for it (ipip, sit, ip6tnl), and /dev/net/tun cannot be \
+         used ({source}): run `modprobe tun`, boot a kernel with such devices, or use the forwarding method `direct` \
+         for this server"
     )]
     NoTun {
         /// What opening or attaching the device answered.
@@ -27,20 +28,36 @@ pub enum ServerRoleError {
     /// The interface of the plan does not exist.
     #[error("no interface named {0}: set `interface` in atmd.toml to one that `ip link` shows")]
     NoInterface(String),
-    /// A VIP stands on an interface that answers ARP, so this host would speak for it beside the ATM.
+    /// A VIP stands on an interface that answers ARP or neighbour solicitations, so this host would speak for it beside the ATM.
     #[error(
-        "the VIP {vip} is an address of this host's interface {interface}, where it would answer ARP beside the \
-         ATM: remove it there (`ip addr del {vip} dev {interface}`) or choose another VIP"
+        "the VIP {vip} is an address of this host's interface {interface}, where it would speak for it beside \
+         the ATM: remove it there (`ip addr del {vip} dev {interface}`) or choose another VIP"
     )]
     VipIsHostAddress {
         /// The VIP.
-        vip: Ipv4Addr,
+        vip: IpAddr,
         /// Where it stands.
         interface: String,
     },
     /// An address that no single host can have.
     #[error("{0} cannot be a VIP: choose a unicast address of the network")]
-    NotUnicast(Ipv4Addr),
+    NotUnicast(IpAddr),
+    /// A VIP is IPv6, and the host has none.
+    #[error(
+        "the VIP {vip} is IPv6, which this host has not on {interface}: set \
+         net.ipv6.conf.{interface}.disable_ipv6=0, or leave the VIP to other servers"
+    )]
+    NoIpv6 {
+        /// The VIP.
+        vip: IpAddr,
+        /// Where IPv6 is missing.
+        interface: String,
+    },
+    /// The first IPv6 VIP came while the kernel unpacks IPv4 only.
+    #[error(
+        "the VIP {0} is IPv6, and the tunnel of this host was made for IPv4 alone: restart atmd here"
+    )]
+    TunnelWithoutIpv6(IpAddr),
     /// More VIPs than one host may serve.
     #[error(
         "{0} VIPs on one server are more than the {VIPS_MAX} it may have: spread them over more hosts"
@@ -48,13 +65,15 @@ pub enum ServerRoleError {
     TooManyVips(usize),
     /// The interface is too small for a TCP segment inside a tunnel.
     #[error(
-        "the MTU {mtu} of {interface} leaves no room for TCP inside the tunnel: raise it to 576 or more"
+        "the MTU {mtu} of {interface} leaves no room for TCP inside the tunnel: raise it to {needed} or more"
     )]
     MtuTooSmall {
         /// The interface of the plan.
         interface: String,
         /// Its MTU in bytes.
         mtu: u32,
+        /// The smallest sensible one.
+        needed: u32,
     },
     /// The program `nft` is not installed.
     #[error("the program `nft` is not installed: install the Debian package nftables")]
@@ -122,8 +141,8 @@ pub enum ServerRoleError {
     },
     /// The journal of a predecessor cannot be understood, so what it changed is not known.
     #[error(
-        "the journal {path} is damaged ({reason}): take back by hand what it lists (VIPs: `ip addr del VIP/32 dev \
-         lo`; link: `ip link del {TUNNEL_DEVICE}`; table: `nft delete table inet atm_server`; sysctls) or reboot, \
+        "the journal {path} is damaged ({reason}): take back by hand what it lists (VIPs: `ip addr del VIP dev lo`; \
+         links: `ip link del {TUNNEL_DEVICE}`, `ip link del {TUNNEL_DEVICE_6IN4}`; table: `nft delete table inet atm_server`; sysctls) or reboot, \
          then delete the file"
     )]
     CorruptJournal {
@@ -162,6 +181,7 @@ impl ServerRoleError {
             Self::NoInterface(_)
             | Self::VipIsHostAddress { .. }
             | Self::NotUnicast(_)
+            | Self::NoIpv6 { .. }
             | Self::TooManyVips(_)
             | Self::MtuTooSmall { .. }
             | Self::CorruptJournal { .. } => CONFIG,
@@ -171,6 +191,7 @@ impl ServerRoleError {
             | Self::Occupied { .. }
             | Self::Busy(_)
             | Self::Netlink { .. }
+            | Self::TunnelWithoutIpv6(_)
             | Self::Decapsulation { .. }
             | Self::Incomplete { .. } => UNAVAILABLE,
         }

@@ -4,7 +4,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,9 +25,12 @@ pub(super) struct Journal {
     /// Settings with their values before and after.
     pub(super) sysctls: Vec<Setting>,
     /// Addresses put on `lo` that were not there before.
-    pub(super) addresses: Vec<Ipv4Addr>,
+    pub(super) addresses: Vec<IpAddr>,
     /// Whether the tunnel device was made.
     pub(super) tunnel: bool,
+    /// Whether the second tunnel device was made, for IPv6 in IPv4. Absent in the journals of earlier versions.
+    #[serde(default)]
+    pub(super) tunnel_6in4: bool,
     /// Whether `lo` was down and was set up.
     pub(super) raised_loopback: bool,
     /// Whether the nft table was made.
@@ -76,6 +79,7 @@ impl Journal {
             sysctls: Vec::new(),
             addresses: Vec::new(),
             tunnel: false,
+            tunnel_6in4: false,
             raised_loopback: false,
             table: false,
         })
@@ -242,8 +246,11 @@ mod tests {
                     after: 1,
                 },
             ],
-            addresses: vec![Ipv4Addr::new(10, 1, 0, 100)],
+            addresses: ["10.1.0.100", "2001:db8::100"]
+                .map(|address| address.parse().unwrap())
+                .into(),
             tunnel: true,
+            tunnel_6in4: true,
             raised_loopback: true,
             table: true,
             ..Journal::new(path).unwrap()
@@ -262,6 +269,20 @@ mod tests {
         file.remove().await.unwrap();
         file.remove().await.unwrap();
         assert_eq!(file.load().unwrap(), Found::Nothing);
+    }
+
+    #[tokio::test]
+    async fn a_journal_of_the_version_before_ipv6_is_understood() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = JournalFile::lock(directory.path()).await.unwrap();
+        let mut journal = full();
+        journal.addresses.pop();
+        journal.tunnel_6in4 = false;
+        let text = serde_json::to_string(&journal).unwrap();
+        let before = text.replace("\"tunnel_6in4\":false,", "");
+        assert_ne!(before, text);
+        fs::write(file.path(), before).unwrap();
+        assert_eq!(file.load().unwrap(), Found::Changes(journal));
     }
 
     #[tokio::test]

@@ -1,7 +1,13 @@
 //! The server role: what a host listed under Servers needs to answer for the VIPs.
 //!
-//! The VIPs stand as /32 on `lo`, where they answer no ARP; the packets of the tunnel are unpacked by the kernel's
-//! ipip where there is one and by a thread of ours where not; the MSS that the server announces fits the tunnel.
+//! The VIPs stand as /32 and /128 on `lo`, where they answer no ARP and no neighbour solicitation; the packets of the
+//! tunnel are unpacked by the kernel's devices where there are such and by a thread of ours where not, in each of the
+//! four combinations of IPv4 and IPv6; the MSS that the server announces fits the tunnel. A host that is reached by
+//! `nat` alone keeps everything as it is: the packets are addressed to it.
+//!
+//! IPv4 takes sysctls: `arp_ignore`, `arp_announce`, and `rp_filter` for the tunnel. IPv6 takes none of the host's: Linux
+//! answers a solicitation only for an address of the interface that it came in on, and asks with an address of that
+//! interface. Only the tunnel device itself is told to have no addresses and no duplicate address detection.
 //!
 //! Invariant: every change is in the journal (`server-role.json` in the state directory) before it is made, so that
 //! [`ServerRole::stop`], a failed [`start`] and, after a kill, the next [`start`] or [`clean_up`] put the host back as
@@ -11,17 +17,20 @@
 mod counters;
 mod decapsulate;
 mod error;
+mod header;
 mod host;
 mod journal;
+mod nat;
 mod netlink;
 mod nft;
 mod packet;
 mod sys;
 mod sysctl;
+mod tunnel;
 mod undo;
 
 use std::fs::File;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use rustix::thread::CapabilitySet;
@@ -30,42 +39,56 @@ use tracing::{info, warn};
 pub use counters::Counters;
 pub use error::ServerRoleError;
 
-use decapsulate::{Decapsulation, Tun};
-use host::{Host, TUNNEL_OVERHEAD};
+use host::Host;
 use journal::{Found, Journal, JournalFile};
 use netlink::Netlink;
 use packet::Filter;
+use tunnel::Tunnel;
 
 /// What a host has to do as a server.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The interface towards the ATMs and the clients.
     pub interface: String,
-    /// The virtual addresses, at most [`VIPS_MAX`].
-    pub vips: Vec<Ipv4Addr>,
+    /// This server's own address, to which the ATMs send the tunnel: its IP version is the tunnel's.
+    pub address: IpAddr,
+    /// The virtual addresses, of both IP versions, at most [`VIPS_MAX`].
+    pub vips: Vec<IpAddr>,
     /// How the ATMs forward to this server.
     pub method: Method,
-    /// The addresses from which the tunnel's packets may come; empty accepts every sender.
-    pub atms: Vec<Ipv4Addr>,
+    /// The addresses from which the tunnel's packets may come, in the IP version of `address`; empty accepts every
+    /// sender.
+    pub atms: Vec<IpAddr>,
+    /// The router through which answers of services that are reached by `nat` have to go. The role never touches a
+    /// route: it warns where the default route is another.
+    pub nat_gateway: Option<Ipv4Addr>,
     /// Where the journal lies; made if it is missing.
     pub state_dir: PathBuf,
+}
+
+impl Plan {
+    fn has_ipv6(&self) -> bool {
+        self.vips.iter().any(IpAddr::is_ipv6)
+    }
 }
 
 /// How packets reach this server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Method {
-    /// Inside IP-in-IP packets (RFC 2003) to an address of this host.
+    /// Inside IP packets (RFC 2003, RFC 4213, RFC 2473) to an address of this host.
     Tunnel,
     /// As they are, to this host's MAC address: only the VIPs and their silence are needed.
     Direct,
+    /// With this host's own address as their destination: nothing is needed here, and there are no VIPs.
+    Nat,
 }
 
 /// Who unpacks the tunnel.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Unpacking {
-    /// Nobody: the method is `direct`.
+    /// Nobody: the method is `direct` or `nat`.
     None,
-    /// The kernel's ipip.
+    /// The kernel's tunnel devices.
     Kernel,
     /// A thread of this process.
     Process,
@@ -80,20 +103,17 @@ pub struct ServerRole {
     tunnel: Tunnel,
 }
 
-#[derive(Debug)]
-enum Tunnel {
-    None,
-    Kernel,
-    Process(Decapsulation),
-}
-
 /// VIPs of one host; each costs a comparison per packet and a line in a journal that is rewritten whole.
 pub const VIPS_MAX: usize = 1024;
 
 /// The name of the device out of which the tunnel's packets come, whoever unpacks them.
 pub const TUNNEL_DEVICE: &str = "atmtun0";
 
+/// The name of the second device where the kernel unpacks IPv6 in IPv4: it has a kind of its own for that.
+pub const TUNNEL_DEVICE_6IN4: &str = "atmtun1";
+
 const LOOPBACK: &str = "lo";
+
 /// Makes this host a server.
 ///
 /// First takes back what a killed predecessor with the same state directory left.
@@ -109,15 +129,7 @@ pub async fn start(plan: Plan) -> Result<ServerRole, ServerRoleError> {
     let netlink = Netlink::connect()?;
     let host = Host::read(&netlink, &plan.interface).await?;
     host.check_unoccupied(plan.method).await?;
-    let mut journal = Journal::new(journal_file.path())?;
-    journal.addresses = host.missing(&plan.vips)?;
-    journal.sysctls = sysctl::plan(&plan.interface, plan.method)?;
-    journal.tunnel = plan.method == Method::Tunnel;
-    journal.table = plan.method == Method::Tunnel;
-    journal.raised_loopback = !host.loopback.up;
-    if journal.table {
-        host.mss(&plan)?;
-    }
+    let journal = planned(&plan, &host, &journal_file)?;
     journal_file.store(&journal).await?;
     let made = match journal_file.share() {
         Ok(held) => change(&plan, &host, &journal, &netlink, held).await,
@@ -125,6 +137,9 @@ pub async fn start(plan: Plan) -> Result<ServerRole, ServerRoleError> {
     };
     match made {
         Ok(tunnel) => {
+            if let Some(gateway) = plan.nat_gateway {
+                nat::advise(&netlink, gateway).await;
+            }
             info!(interface = plan.interface, vips = ?plan.vips, method = ?plan.method, "in the server role");
             Ok(ServerRole {
                 plan,
@@ -143,6 +158,29 @@ pub async fn start(plan: Plan) -> Result<ServerRole, ServerRoleError> {
     }
 }
 
+/// Everything that [`change`] will do, and the refusals that it would meet half-way.
+fn planned(
+    plan: &Plan,
+    host: &Host,
+    journal_file: &JournalFile,
+) -> Result<Journal, ServerRoleError> {
+    let tunnelled = plan.method == Method::Tunnel;
+    let mut journal = Journal::new(journal_file.path())?;
+    if plan.method == Method::Nat {
+        return Ok(journal);
+    }
+    journal.addresses = host.missing(&plan.vips)?;
+    journal.sysctls = sysctl::plan(&plan.interface, plan.method)?;
+    journal.tunnel = tunnelled;
+    journal.tunnel_6in4 = tunnelled && plan.address.is_ipv4() && plan.has_ipv6();
+    journal.table = tunnelled;
+    journal.raised_loopback = !host.loopback.up;
+    if tunnelled {
+        host.mss(plan)?;
+    }
+    Ok(journal)
+}
+
 /// Takes back what a killed predecessor left, and returns one sentence for each thing. Nothing to do is no error.
 ///
 /// # Errors
@@ -157,15 +195,26 @@ pub async fn clean_up(state_dir: &Path) -> Result<Vec<String>, ServerRoleError> 
 }
 
 impl ServerRole {
-    /// Serves these VIPs instead; connections to those that stay are not touched.
+    /// Serves these VIPs instead; connections to those that stay are not touched. With [`Method::Nat`] there are none.
     ///
     /// # Errors
     /// As [`start`]. The host then has the VIPs of before, the new ones, or some of both; calling again continues,
     /// and [`stop`](Self::stop) takes all of them back.
-    pub async fn update(&mut self, vips: Vec<Ipv4Addr>) -> Result<(), ServerRoleError> {
+    pub async fn update(&mut self, vips: Vec<IpAddr>) -> Result<(), ServerRoleError> {
+        if self.plan.method == Method::Nat {
+            return Ok(());
+        }
         let netlink = Netlink::connect()?;
         let host = Host::read(&netlink, &self.plan.interface).await?;
         let added = host.missing(&vips)?;
+        let next = Plan {
+            vips: vips.clone(),
+            ..self.plan.clone()
+        };
+        if self.journal.table {
+            host.mss(&next)?;
+        }
+        self.tunnel.update(&next, &host, &netlink).await?;
         let (kept, removed): (Vec<_>, Vec<_>) = self
             .journal
             .addresses
@@ -187,7 +236,7 @@ impl ServerRole {
         if self.journal.table {
             host.install_table(
                 &self.plan,
-                matches!(self.tunnel, Tunnel::Kernel),
+                self.tunnel.in_kernel(),
                 self.journal_file.share()?,
             )
             .await?;
@@ -236,7 +285,7 @@ impl ServerRole {
     pub fn unpacking(&self) -> Unpacking {
         match self.tunnel {
             Tunnel::None => Unpacking::None,
-            Tunnel::Kernel => Unpacking::Kernel,
+            Tunnel::Kernel(_) => Unpacking::Kernel,
             Tunnel::Process(_) => Unpacking::Process,
         }
     }
@@ -247,8 +296,8 @@ impl ServerRole {
     pub fn counters(&self) -> Counters {
         match &self.tunnel {
             Tunnel::None => Counters::default(),
-            Tunnel::Kernel => Counters {
-                delivered: received_by_kernel_tunnel(),
+            Tunnel::Kernel(_) => Counters {
+                delivered: self.tunnel.received_by_kernel(),
                 ..Counters::default()
             },
             Tunnel::Process(decapsulation) => decapsulation.counters(),
@@ -268,11 +317,11 @@ async fn change(
         sysctl::apply(setting)?;
     }
     if journal.raised_loopback {
-        netlink.set_up(LOOPBACK, None).await?;
+        netlink.set_up(LOOPBACK).await?;
     }
     let tunnel = match plan.method {
-        Method::Direct => Tunnel::None,
-        Method::Tunnel => open_tunnel(plan, host, netlink, held).await?,
+        Method::Direct | Method::Nat => Tunnel::None,
+        Method::Tunnel => tunnel::open(plan, host, netlink, held).await?,
     };
     for vip in &journal.addresses {
         netlink.add_vip(host.loopback.index, *vip).await?;
@@ -280,36 +329,11 @@ async fn change(
     Ok(tunnel)
 }
 
-async fn open_tunnel(
-    plan: &Plan,
-    host: &Host,
-    netlink: &Netlink,
-    held: File,
-) -> Result<Tunnel, ServerRoleError> {
-    // An ipip device without a local address would be the kernel's own tunl0, which belongs to nobody.
-    let in_kernel = match host.local {
-        Some(local) => netlink.add_ipip(TUNNEL_DEVICE, local).await?,
-        None => false,
-    };
-    let tun = if in_kernel {
-        None
-    } else {
-        Some(Tun::create()?)
-    };
-    sysctl::prepare_tunnel()?;
-    host.install_table(plan, in_kernel, held).await?;
-    let mtu = host.interface.mtu.saturating_sub(TUNNEL_OVERHEAD);
-    netlink.set_up(TUNNEL_DEVICE, Some(mtu)).await?;
-    match tun {
-        None => Ok(Tunnel::Kernel),
-        Some(tun) => {
-            Decapsulation::start(tun, Filter::new(&plan.vips, &plan.atms)).map(Tunnel::Process)
-        }
-    }
-}
-
 /// Refuses early, with one sentence, what would fail half-way.
 fn check_capabilities(method: Method) -> Result<(), ServerRoleError> {
+    if method == Method::Nat {
+        return Ok(());
+    }
     // Where the kernel does not tell, the changes themselves find out.
     let Ok(held) = rustix::thread::capabilities(None) else {
         return Ok(());
@@ -351,17 +375,4 @@ async fn take_back(
     }
     journal_file.remove().await?;
     Ok(undone.done)
-}
-
-/// The packets that came out of the kernel's tunnel device; `/proc` shows those of this network namespace.
-fn received_by_kernel_tunnel() -> u64 {
-    let table = std::fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
-    let line = table.lines().find_map(|line| {
-        line.trim_start()
-            .strip_prefix(TUNNEL_DEVICE)?
-            .strip_prefix(':')
-    });
-    // Columns: received bytes, received packets, ...
-    line.and_then(|columns| columns.split_whitespace().nth(1)?.parse().ok())
-        .unwrap_or(0)
 }

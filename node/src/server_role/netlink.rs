@@ -1,12 +1,16 @@
-//! Addresses and links of this host, through the kernel's routing socket.
+//! Addresses, links and the default route of this host, through the kernel's routing socket.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use futures_util::TryStreamExt;
-use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, CacheInfo};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags};
-use rtnetlink::{AddressMessageBuilder, Handle, LinkIpIp, LinkUnspec};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteType};
+use rtnetlink::{
+    AddressMessageBuilder, Handle, LinkIp6Tnl, LinkIpIp, LinkSit, LinkUnspec, RouteMessageBuilder,
+};
 use rustix::io::Errno;
 use tokio::task::JoinHandle;
 
@@ -28,15 +32,39 @@ pub(super) struct Link {
     pub(super) up: bool,
 }
 
-/// An IPv4 address of this host.
+/// An address of this host.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Address {
     pub(super) link: u32,
-    pub(super) address: Ipv4Addr,
+    pub(super) address: IpAddr,
 }
 
+/// A device of the kernel that unpacks what comes to one address of this host.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum KernelTunnel {
+    /// ipip: IPv4 in IPv4.
+    Ipip(Ipv4Addr),
+    /// sit: IPv6 in IPv4.
+    Sit(Ipv4Addr),
+    /// ip6tnl: both in IPv6.
+    Ip6tnl(Ipv6Addr),
+}
+
+/// The route of an IPv6 address is there in some milliseconds: it waits for whoever changes links just then. Two seconds
+/// in all, so that a lasting fault ends the start.
+const LOCAL_TRIES: u32 = 1000;
+const LOCAL_PAUSE: Duration = Duration::from_millis(2);
+
+/// A valid lifetime without end (include/net/addrconf.h, INFINITY_LIFE_TIME).
+const FOREVER: u32 = u32::MAX;
+
 /// The host route of a VIP: no other address of the subnet becomes local with it.
-const VIP_PREFIX_LEN: u8 = 32;
+fn vip_prefix_len(vip: IpAddr) -> u8 {
+    match vip {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 128,
+    }
+}
 
 impl Netlink {
     pub(super) fn connect() -> Result<Self, ServerRoleError> {
@@ -90,58 +118,114 @@ impl Netlink {
             .map_err(refused("list the addresses"))?;
         let addresses = messages.into_iter().filter_map(|message| {
             let link = message.header.index;
-            // The local address; `Address` is the peer's on point-to-point links.
-            message.attributes.into_iter().find_map(|attribute| {
-                if let AddressAttribute::Local(IpAddr::V4(address)) = attribute {
-                    Some(Address { link, address })
-                } else {
-                    None
+            // `Address` is the peer's where there is a `Local`; IPv6 addresses without a peer have no `Local`.
+            let (mut local, mut any) = (None, None);
+            for attribute in message.attributes {
+                if let AddressAttribute::Local(address) = attribute {
+                    local = Some(address);
+                } else if let AddressAttribute::Address(address) = attribute {
+                    any = Some(address);
                 }
-            })
+            }
+            let address = local.or(any)?;
+            Some(Address { link, address })
         });
         Ok(addresses.collect())
     }
 
-    /// Adds `vip`/32 to a link; one that is there already is no error.
-    pub(super) async fn add_vip(&self, link: u32, vip: Ipv4Addr) -> Result<(), ServerRoleError> {
-        let done = self
-            .handle
-            .address()
-            .add(link, vip.into(), VIP_PREFIX_LEN)
-            .execute()
-            .await;
-        unless(Errno::EXIST, done)
-            .map_err(refused(format!("put the VIP {vip} on lo")))
-            .map(drop)
+    /// Adds `vip` to a link; one that is there already is no error.
+    ///
+    /// An IPv6 VIP is nobody's to detect as a duplicate, for its owner is the ATM, and deprecated from the start
+    /// (RFC 4862 §5.5.4): it answers, and no connection that this host opens takes it as its source.
+    pub(super) async fn add_vip(&self, link: u32, vip: IpAddr) -> Result<(), ServerRoleError> {
+        let mut request = self.handle.address().add(link, vip, vip_prefix_len(vip));
+        if vip.is_ipv6() {
+            let message = request.message_mut();
+            message.header.flags |= AddressHeaderFlags::Nodad;
+            let mut lifetime = CacheInfo::default();
+            lifetime.ifa_valid = FOREVER;
+            message
+                .attributes
+                .push(AddressAttribute::CacheInfo(lifetime));
+        }
+        let action = format!("put the VIP {vip} on lo");
+        unless(Errno::EXIST, request.execute().await).map_err(refused(action.clone()))?;
+        match vip {
+            IpAddr::V4(_) => Ok(()),
+            IpAddr::V6(vip) => self.until_local(vip, action).await,
+        }
     }
 
-    /// Removes `vip`/32 from a link. Says whether it was there.
-    pub(super) async fn remove_vip(
-        &self,
-        link: u32,
-        vip: Ipv4Addr,
-    ) -> Result<bool, ServerRoleError> {
-        let message = AddressMessageBuilder::<Ipv4Addr>::new()
-            .index(link)
-            .address(vip, VIP_PREFIX_LEN)
-            .build();
+    /// Waits until packets to an address reach this host's own stack. The kernel makes the route of an IPv6 address
+    /// after it has acknowledged the address, and until then tells its clients that there is none.
+    async fn until_local(&self, address: Ipv6Addr, action: String) -> Result<(), ServerRoleError> {
+        for _ in 0..LOCAL_TRIES {
+            let route = RouteMessageBuilder::<Ipv6Addr>::new()
+                .destination_prefix(address, vip_prefix_len(address.into()))
+                .build();
+            // Where there is no route at all the kernel answers with an error.
+            let found: Result<Vec<_>, _> =
+                self.handle.route().get(route).execute().try_collect().await;
+            if found.is_ok_and(|found| found.iter().any(|r| r.header.kind == RouteType::Local)) {
+                return Ok(());
+            }
+            tokio::time::sleep(LOCAL_PAUSE).await;
+        }
+        let source = io::ErrorKind::TimedOut.into();
+        Err(ServerRoleError::Netlink { action, source })
+    }
+
+    /// Removes `vip` from a link. Says whether it was there.
+    pub(super) async fn remove_vip(&self, link: u32, vip: IpAddr) -> Result<bool, ServerRoleError> {
+        let prefix_len = vip_prefix_len(vip);
+        let message = match vip {
+            IpAddr::V4(vip) => AddressMessageBuilder::<Ipv4Addr>::new()
+                .index(link)
+                .address(vip, prefix_len)
+                .build(),
+            IpAddr::V6(vip) => AddressMessageBuilder::<Ipv6Addr>::new()
+                .index(link)
+                .address(vip, prefix_len)
+                .build(),
+        };
         let done = self.handle.address().del(message).execute().await;
         unless(Errno::ADDRNOTAVAIL, done).map_err(refused(format!("take the VIP {vip} off lo")))
     }
 
-    /// Makes the kernel's own tunnel device for packets to `local`. Says whether this kernel has such devices.
-    pub(super) async fn add_ipip(
+    /// Makes one of the kernel's own tunnel devices. Says whether this kernel has such devices.
+    pub(super) async fn add_tunnel(
         &self,
         name: &str,
-        local: Ipv4Addr,
+        kind: KernelTunnel,
     ) -> Result<bool, ServerRoleError> {
-        let done = self
+        let message = match kind {
+            KernelTunnel::Ipip(local) => LinkIpIp::new(name).local(local).build(),
+            KernelTunnel::Sit(local) => LinkSit::new(name).local(local).build(),
+            // Without a protocol it takes both.
+            KernelTunnel::Ip6tnl(local) => LinkIp6Tnl::new(name).local(local).build(),
+        };
+        let done = self.handle.link().add(message).execute().await;
+        unless(Errno::OPNOTSUPP, done).map_err(refused(format!("make the tunnel device {name}")))
+    }
+
+    /// The IPv4 routers of this host's default route, all of them where it has several; of several default routes,
+    /// that of the lowest metric. Only the main table counts.
+    pub(super) async fn default_gateways(&self) -> Result<Vec<Ipv4Addr>, ServerRoleError> {
+        let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let messages: Vec<_> = self
             .handle
-            .link()
-            .add(LinkIpIp::new(name).local(local).build())
+            .route()
+            .get(all)
             .execute()
-            .await;
-        unless(Errno::OPNOTSUPP, done).map_err(refused(format!("make the ipip device {name}")))
+            .try_collect()
+            .await
+            .map_err(refused("list the routes"))?;
+        let defaults = messages.into_iter().filter(|message| {
+            message.header.destination_prefix_length == 0
+                && message.header.table == RouteHeader::RT_TABLE_MAIN
+        });
+        let best = defaults.min_by_key(|message| metric(&message.attributes));
+        Ok(best.map_or_else(Vec::new, |message| gateways(&message.attributes)))
     }
 
     /// Removes a link. Says whether it was there.
@@ -151,15 +235,21 @@ impl Netlink {
         unless(Errno::NODEV, done).map_err(refused(format!("remove the link {name}")))
     }
 
-    pub(super) async fn set_up(&self, name: &str, mtu: Option<u32>) -> Result<(), ServerRoleError> {
-        let link = LinkUnspec::new_with_name(name).up();
-        let link = match mtu {
-            Some(mtu) => link.mtu(mtu),
-            None => link,
-        };
+    pub(super) async fn set_mtu(&self, name: &str, mtu: u32) -> Result<(), ServerRoleError> {
+        let link = LinkUnspec::new_with_name(name).mtu(mtu).build();
         self.handle
             .link()
-            .set(link.build())
+            .set(link)
+            .execute()
+            .await
+            .map_err(refused(format!("give the link {name} the MTU {mtu}")))
+    }
+
+    pub(super) async fn set_up(&self, name: &str) -> Result<(), ServerRoleError> {
+        let link = LinkUnspec::new_with_name(name).up().build();
+        self.handle
+            .link()
+            .set(link)
             .execute()
             .await
             .map_err(refused(format!("set the link {name} up")))
@@ -180,6 +270,31 @@ impl Drop for Netlink {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// The kernel's 0 is the best and goes without saying.
+fn metric(attributes: &[RouteAttribute]) -> u32 {
+    let found = attributes.iter().find_map(|attribute| {
+        if let RouteAttribute::Priority(metric) = attribute {
+            Some(*metric)
+        } else {
+            None
+        }
+    });
+    found.unwrap_or(0)
+}
+
+fn gateways(attributes: &[RouteAttribute]) -> Vec<Ipv4Addr> {
+    let mut found = Vec::new();
+    for attribute in attributes {
+        if let RouteAttribute::Gateway(RouteAddress::Inet(gateway)) = attribute {
+            found.push(*gateway);
+        } else if let RouteAttribute::MultiPath(hops) = attribute {
+            // Hops do not nest.
+            found.extend(hops.iter().flat_map(|hop| gateways(&hop.attributes)));
+        }
+    }
+    found
 }
 
 /// `true` for success, `false` for the one error that means there was nothing to do.

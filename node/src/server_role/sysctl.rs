@@ -1,4 +1,8 @@
 //! The settings of `/proc/sys/net/ipv4/conf` that a server needs: which to change is decided here from what is read.
+//!
+//! IPv6 needs none of them: neighbour solicitations are answered only for addresses of the interface they come in on,
+//! a VIP is never their source, and there is no reverse path filter in the kernel. Only the tunnel device, which goes
+//! away with its settings, is prepared for IPv6.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -62,6 +66,9 @@ impl Setting {
 /// The changes that make this host a server, in the order in which they are safe.
 pub(super) fn plan(interface: &str, method: Method) -> Result<Vec<Setting>, ServerRoleError> {
     let mut settings = Vec::new();
+    if method == Method::Nat {
+        return Ok(settings);
+    }
     for name in ["all", interface] {
         for key in [Key::ArpIgnore, Key::ArpAnnounce] {
             settings.extend(raised(name, key, read(name, key)?));
@@ -136,21 +143,37 @@ fn open_reverse_path(mut values: Vec<(String, i32)>) -> Vec<Setting> {
     settings
 }
 
-/// Takes the reverse path filter off the tunnel device, which goes away with its settings, and IPv6 with its router
-/// solicitations, which nobody at the other end would read.
-pub(super) fn prepare_tunnel() -> Result<(), ServerRoleError> {
-    let rp_filter = path(TUNNEL_DEVICE, Key::RpFilter);
-    write_path(&rp_filter, 0)?;
-    let ipv6 = PathBuf::from(format!(
-        "/proc/sys/net/ipv6/conf/{TUNNEL_DEVICE}/disable_ipv6"
-    ));
-    match write_path(&ipv6, 1) {
+/// Takes the reverse path filter off the tunnel device, which goes away with its settings. With `ipv6` it takes IPv6
+/// packets without having an address: no duplicate address detection, no router solicitations, nothing that somebody at
+/// the other end would have to read. Without, it has no IPv6 at all.
+pub(super) fn prepare_tunnel(device: &str, ipv6: bool) -> Result<(), ServerRoleError> {
+    write_path(&path(device, Key::RpFilter), 0)?;
+    let set = |key: &str, value| {
+        let path = Path::new("/proc/sys/net/ipv6/conf").join(device).join(key);
+        write_path(&path, value)
+    };
+    if ipv6 {
+        // ip-sysctl.rst: addr_gen_mode 1 makes no link-local address.
+        for (key, value) in [("addr_gen_mode", 1), ("accept_dad", 0), ("accept_ra", 0)] {
+            set(key, value)?;
+        }
+        return set("disable_ipv6", 0);
+    }
+    match set("disable_ipv6", 1) {
         // A kernel without IPv6 has nothing to switch off.
         Err(ServerRoleError::Sysctl { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
             Ok(())
         }
         other => other,
     }
+}
+
+/// Whether an interface has IPv6: the kernel has it and nobody switched it off.
+pub(super) fn has_ipv6(interface: &str) -> bool {
+    let path = Path::new("/proc/sys/net/ipv6/conf")
+        .join(interface)
+        .join("disable_ipv6");
+    std::fs::read_to_string(path).is_ok_and(|value| value.trim() == "0")
 }
 
 /// Puts a setting into effect.

@@ -2,7 +2,7 @@
 
 use super::journal::{Journal, JournalFile};
 use super::netlink::Netlink;
-use super::{LOOPBACK, ServerRoleError, TUNNEL_DEVICE, nft, sysctl};
+use super::{LOOPBACK, ServerRoleError, TUNNEL_DEVICE, TUNNEL_DEVICE_6IN4, nft, sysctl};
 
 /// What became of the list: one sentence for each thing taken back, one for each thing that stayed.
 #[derive(Debug, Default)]
@@ -57,10 +57,14 @@ impl Undone {
                 self.note(removed, || format!("VIP {vip} taken off {LOOPBACK}"));
             }
         }
-        if journal.tunnel && links.iter().any(|link| link.name == TUNNEL_DEVICE) {
-            self.note(netlink.remove_link(TUNNEL_DEVICE).await, || {
-                format!("link {TUNNEL_DEVICE} removed")
-            });
+        for (made, name) in [
+            (journal.tunnel, TUNNEL_DEVICE),
+            (journal.tunnel_6in4, TUNNEL_DEVICE_6IN4),
+        ] {
+            if made && links.iter().any(|link| link.name == name) {
+                let removed = netlink.remove_link(name).await;
+                self.note(removed, || format!("link {name} removed"));
+            }
         }
         if journal.raised_loopback {
             let down = netlink.set_down(LOOPBACK).await.map(|()| true);

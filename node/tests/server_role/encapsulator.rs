@@ -1,18 +1,22 @@
-//! The smallest ATM: sees what the client sends to a VIP and sends it on inside IP-in-IP packets.
+//! The smallest ATM: sees what the client sends to a VIP and sends it on inside the packets of a tunnel.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto, recv, sendto,
     socket_with,
 };
 
-use super::lab::{SERVER, VIP, VIP2};
+use super::lab::VIPS;
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
 
 /// What was seen on the way.
 #[derive(Clone, Debug, Default)]
@@ -41,30 +45,86 @@ pub(crate) struct Encapsulator {
     thread: Option<JoinHandle<()>>,
 }
 
-/// A raw socket whose kernel writes the outer header, as every tunnel's sender does.
-pub(crate) fn tunnel_socket() -> OwnedFd {
-    socket_with(
-        AddressFamily::INET,
-        SocketType::RAW,
-        SocketFlags::CLOEXEC,
-        Some(ipproto::IPIP),
-    )
-    .unwrap()
+/// The way to one server: raw sockets whose kernel writes the outer header, as every tunnel's sender does.
+pub(crate) struct Way {
+    server: IpAddr,
+    /// For IPv4 inside (protocol 4) and for IPv6 inside (protocol 41).
+    pub(crate) sockets: [OwnedFd; 2],
 }
 
-/// Sends one inner packet to the server.
-pub(crate) fn send_inside(socket: &OwnedFd, packet: &[u8]) {
-    sendto(
-        socket,
-        packet,
-        SendFlags::empty(),
-        &SocketAddrV4::new(SERVER, 0),
-    )
-    .unwrap();
+impl Way {
+    /// The IP version of `server` is the outer one.
+    pub(crate) fn to(server: IpAddr) -> Self {
+        let family = if server.is_ipv4() {
+            AddressFamily::INET
+        } else {
+            AddressFamily::INET6
+        };
+        let sockets = [ipproto::IPIP, ipproto::IPV6].map(|protocol| {
+            socket_with(
+                family,
+                SocketType::RAW,
+                SocketFlags::CLOEXEC,
+                Some(protocol),
+            )
+            .unwrap()
+        });
+        Self { server, sockets }
+    }
+
+    /// Sends a packet of the version that its first byte tells.
+    pub(crate) fn send(&self, packet: &[u8]) {
+        let index = if packet[0] >> 4 == 6 { 1 } else { 0 };
+        self.send_as(index, packet);
+    }
+
+    /// Sends anything through one of the sockets.
+    pub(crate) fn send_as(&self, index: usize, packet: &[u8]) {
+        let to = SocketAddr::new(self.server, 0);
+        sendto(&self.sockets[index], packet, SendFlags::empty(), &to).unwrap();
+    }
+
+    fn overhead(&self) -> usize {
+        if self.server.is_ipv4() { 20 } else { 40 }
+    }
+}
+
+/// The parts of a packet without options and extension headers.
+struct Parts {
+    source: IpAddr,
+    destination: IpAddr,
+    protocol: u8,
+    header_len: usize,
+    /// Where the addresses begin, which stand right before the transport header.
+    addresses: usize,
+}
+
+impl Parts {
+    fn of(packet: &[u8]) -> Option<Self> {
+        let v4 = |at: usize| IpAddr::V4(Ipv4Addr::from(*packet[at..].first_chunk::<4>().unwrap()));
+        let v6 = |at: usize| IpAddr::V6(Ipv6Addr::from(*packet[at..].first_chunk::<16>().unwrap()));
+        match packet.first()? {
+            0x45 if packet.len() >= 20 => Some(Self {
+                source: v4(12),
+                destination: v4(16),
+                protocol: packet[9],
+                header_len: 20,
+                addresses: 12,
+            }),
+            0x60..=0x6f if packet.len() >= 40 => Some(Self {
+                source: v6(8),
+                destination: v6(24),
+                protocol: packet[6],
+                header_len: 40,
+                addresses: 8,
+            }),
+            _ => None,
+        }
+    }
 }
 
 impl Encapsulator {
-    pub(crate) fn start(checksums: Checksums) -> Self {
+    pub(crate) fn start(checksums: Checksums, server: IpAddr) -> Self {
         // ETH_P_ALL: outgoing packets are shown to no other protocol.
         let all =
             Protocol::from_raw(std::num::NonZero::new(u32::from(0x0003_u16.to_be())).unwrap());
@@ -75,10 +135,8 @@ impl Encapsulator {
             Some(all),
         )
         .unwrap();
-        let tick = Some(Duration::from_millis(20));
-        rustix::net::sockopt::set_socket_timeout(&tap, rustix::net::sockopt::Timeout::Recv, tick)
-            .unwrap();
-        let out = tunnel_socket();
+        set_socket_timeout(&tap, Timeout::Recv, Some(Duration::from_millis(20))).unwrap();
+        let way = Way::to(server);
         let seen = Arc::new(Mutex::new(Seen::default()));
         let stop = Arc::new(AtomicBool::new(false));
         let (record, ended) = (Arc::clone(&seen), Arc::clone(&stop));
@@ -89,24 +147,22 @@ impl Encapsulator {
                     continue;
                 };
                 let packet = &mut buffer[..length];
-                let Some(header) = packet.first_chunk::<20>() else {
+                let Some(parts) = Parts::of(packet) else {
                     continue;
                 };
-                if header[0] != 0x45 || header[9] != 6 {
+                if ![TCP, UDP].contains(&parts.protocol) {
                     continue;
                 }
-                let source = Ipv4Addr::new(header[12], header[13], header[14], header[15]);
-                let destination = Ipv4Addr::new(header[16], header[17], header[18], header[19]);
                 let mut record = record.lock().unwrap();
-                if [VIP, VIP2].contains(&destination) {
+                if VIPS.contains(&parts.destination) {
                     record.tunnelled += 1;
-                    record.longest = record.longest.max(length + 20);
+                    record.longest = record.longest.max(length + way.overhead());
                     if checksums == Checksums::Finished {
-                        finish(packet);
+                        finish(packet, &parts);
                     }
-                    send_inside(&out, packet);
-                } else if [VIP, VIP2].contains(&source) {
-                    record.mss.extend(syn_ack_mss(&packet[20..]));
+                    way.send(packet);
+                } else if VIPS.contains(&parts.source) && parts.protocol == TCP {
+                    record.mss.extend(syn_ack_mss(&packet[parts.header_len..]));
                 }
             }
         });
@@ -131,19 +187,25 @@ impl Drop for Encapsulator {
     }
 }
 
-/// Computes the checksum of a TCP segment behind an IPv4 header without options (RFC 9293 §3.1).
-fn finish(packet: &mut [u8]) {
-    let length = u32::try_from(packet.len() - 20).unwrap();
-    packet[36..38].fill(0);
+/// Computes the checksum of a TCP segment (RFC 9293 §3.1) or UDP datagram (RFC 768) behind its IP header.
+fn finish(packet: &mut [u8], parts: &Parts) {
+    let length = u32::try_from(packet.len() - parts.header_len).unwrap();
+    let field = parts.header_len + if parts.protocol == TCP { 16 } else { 6 };
+    packet[field..field + 2].fill(0);
     // The addresses stand before the segment; protocol and length complete the pseudo header.
-    let mut sum = 6 + length;
-    for word in packet[12..].chunks(2) {
+    let mut sum = u32::from(parts.protocol) + length;
+    for word in packet[parts.addresses..].chunks(2) {
         sum += u32::from(word[0]) << 8 | u32::from(word.get(1).copied().unwrap_or(0));
     }
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
-    packet[36..38].copy_from_slice(&(!u16::try_from(sum).unwrap()).to_be_bytes());
+    let mut checksum = !u16::try_from(sum).unwrap();
+    if parts.protocol == UDP && checksum == 0 {
+        // 0 says that there is none.
+        checksum = 0xffff;
+    }
+    packet[field..field + 2].copy_from_slice(&checksum.to_be_bytes());
 }
 
 /// The MSS option (kind 2, RFC 9293 §3.2) of a SYN-ACK.

@@ -5,10 +5,10 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use node::server_role::{Method, Plan, clean_up, start};
+use node::server_role::{clean_up, start};
 
-use super::lab::{CLIENT, Lab, STANDING_VIP, VIP};
-use super::plan;
+use super::lab::{Lab, VIP, VIP6};
+use super::{plan, plan_in};
 
 #[test]
 fn without_tun_the_start_fails_half_way_and_leaves_nothing() {
@@ -57,11 +57,12 @@ fn after_a_kill_the_host_is_put_back_by_the_next_start() {
     let done = lab.run("server", async || {
         clean_up(&plan(&lab).state_dir).await.unwrap()
     });
-    assert!(
-        done.iter()
-            .any(|sentence| sentence.contains(&VIP.to_string())),
-        "{done:?}"
-    );
+    for vip in [VIP, VIP6] {
+        assert!(
+            done.contains(&format!("VIP {vip} taken off lo")),
+            "{done:?}"
+        );
+    }
     lab.assert_is(&before, "at the end");
 
     let mut child = role_in_a_child(in_the_server(&lab), &lab);
@@ -177,17 +178,7 @@ fn plays_the_role() {
         .unwrap();
     println!("{BEGIN}");
     runtime.block_on(async {
-        let vips = vec![VIP, STANDING_VIP];
-        let (interface, atms) = ("eth0".to_owned(), vec![CLIENT]);
-        match start(Plan {
-            interface,
-            vips,
-            method: Method::Tunnel,
-            atms,
-            state_dir: state_dir.into(),
-        })
-        .await
-        {
+        match start(plan_in(state_dir.into())).await {
             Ok(_role) => {
                 println!("ready");
                 tokio::time::sleep(Duration::from_secs(60)).await;

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -10,12 +10,38 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 50);
-pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 11);
-pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 100);
-pub(crate) const VIP2: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 101);
+pub(crate) const CLIENT: IpAddr = v4(50);
+pub(crate) const SERVER: IpAddr = v4(11);
+pub(crate) const VIP: IpAddr = v4(100);
+pub(crate) const VIP2: IpAddr = v4(101);
 /// Stands on the server's `lo` before anything of ours.
-pub(crate) const STANDING_VIP: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 102);
+pub(crate) const STANDING_VIP: IpAddr = v4(102);
+
+pub(crate) const CLIENT6: IpAddr = v6(0x50);
+pub(crate) const SERVER6: IpAddr = v6(0x11);
+pub(crate) const VIP6: IpAddr = v6(0x100);
+/// Stands on the server's `lo` before anything of ours.
+pub(crate) const STANDING_VIP6: IpAddr = v6(0x102);
+
+/// What a client sends to is caught and put into the tunnel.
+pub(crate) const VIPS: [IpAddr; 3] = [VIP, VIP2, VIP6];
+
+const fn v4(host: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 77, 0, host))
+}
+
+const fn v6(host: u16) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0x77, 0, 0, 0, 0, host))
+}
+
+/// The address of a version at one end of the wire.
+pub(crate) fn client(version_of: IpAddr) -> IpAddr {
+    if version_of.is_ipv4() {
+        CLIENT
+    } else {
+        CLIENT6
+    }
+}
 
 /// The hosts of one test: `server` and `client` on one wire, and `hole`, where the client's packets to a VIP go when
 /// the test's encapsulator has seen them.
@@ -28,6 +54,10 @@ impl Lab {
     /// Builds the hosts, or prints why it cannot.
     pub(crate) fn build() -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
+        if !std::path::Path::new("/proc/sys/net/ipv6").exists() {
+            let _ = writeln!(std::io::stderr(), "skipped: this kernel has no IPv6");
+            return None;
+        }
         let prefix = format!(
             "sr{}-{}",
             std::process::id(),
@@ -53,27 +83,33 @@ impl Lab {
         let on = |host: &str, commands: &str| {
             ip(&["-n", &lab.namespace(host), "-batch", "-"], commands).unwrap()
         };
-        // IPv6 would finish its own configuration between two snapshots; a kernel without it has no such file.
+        // IPv6 would finish its own configuration between two snapshots.
         lab.within("server", || {
-            let _ = std::fs::write("/proc/sys/net/ipv6/conf/eth0/addr_gen_mode", "1");
+            std::fs::write("/proc/sys/net/ipv6/conf/eth0/addr_gen_mode", "1").unwrap();
         });
         on(
             "server",
             &format!(
-                "link set lo up\naddr add {STANDING_VIP}/32 dev lo\naddr add {SERVER}/24 dev eth0\nlink set eth0 up\n"
+                "link set lo up\naddr add {STANDING_VIP}/32 dev lo\naddr add {STANDING_VIP6}/128 dev lo nodad\n\
+                 addr add {SERVER}/24 dev eth0\nlink set eth0 up\naddr add {SERVER6}/64 dev eth0 nodad\n\
+                 addr add fe80::11/64 dev eth0 nodad\n"
             ),
         );
         on(
             "client",
-            &format!("link set lo up\naddr add {CLIENT}/24 dev eth0\nlink set eth0 up\n"),
+            &format!(
+                "link set lo up\naddr add {CLIENT}/24 dev eth0\nlink set eth0 up\n\
+                 addr add {CLIENT6}/64 dev eth0 nodad\n"
+            ),
         );
         on("hole", "link set out1 up\n");
-        // Without ARP the client sends to a VIP without asking; what it sends ends in the hole.
+        // Without ARP and neighbour discovery the client sends to a VIP without asking; what it sends ends in the hole.
         on("client", "link set out0 arp off up\n");
         on(
             "client",
             &format!(
-                "route add {VIP}/32 dev out0 src {CLIENT}\nroute add {VIP2}/32 dev out0 src {CLIENT}\n"
+                "route add {VIP}/32 dev out0 src {CLIENT}\nroute add {VIP2}/32 dev out0 src {CLIENT}\n\
+                 route add {VIP6}/128 dev out0 src {CLIENT6}\n"
             ),
         );
         lab.within("client", || {
@@ -137,15 +173,20 @@ impl Lab {
             };
             let mut text = show("ip", &["-details", "addr"]);
             text += &show("ip", &["rule"]);
-            text += &show("ip", &["route", "show", "table", "all"]);
+            text += &show("ip", &["-6", "rule"]);
+            text += &show("ip", &["-4", "route", "show", "table", "all"]);
+            text += &show("ip", &["-6", "route", "show", "table", "all"]);
             text += &show("nft", &["list", "ruleset"]);
             let mut settings: Vec<String> = Vec::new();
-            for entry in std::fs::read_dir("/proc/sys/net/ipv4/conf").unwrap() {
-                for file in std::fs::read_dir(entry.unwrap().path()).unwrap() {
-                    let path = file.unwrap().path();
-                    // A few files are write-only.
-                    if let Ok(value) = std::fs::read_to_string(&path) {
-                        settings.push(format!("{} {value}", path.display()));
+            for version in ["ipv4", "ipv6"] {
+                let conf = format!("/proc/sys/net/{version}/conf");
+                for entry in std::fs::read_dir(conf).unwrap() {
+                    for file in std::fs::read_dir(entry.unwrap().path()).unwrap() {
+                        let path = file.unwrap().path();
+                        // A few files are write-only.
+                        if let Ok(value) = std::fs::read_to_string(&path) {
+                            settings.push(format!("{} {value}", path.display()));
+                        }
                     }
                 }
             }
