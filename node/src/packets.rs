@@ -1,12 +1,12 @@
 //! The packet path as consensus sees it: applied changes go in, in log order, and a barrier tells when they are in force.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Mutex, PoisonError};
 
 use dataplane::{Guard, Handle};
 use dataplane_core::{ForwardingTable, Interface};
 use futures_util::future::BoxFuture;
-use model::conf::{Config, ForwardingMethod, Protocol, Scheduler};
+use model::conf::{Config, ForwardingMethod, Host, Protocol, Scheduler};
 use model::connections::ConnectionChange;
 use model::state::State;
 use tracing::{info, warn};
@@ -159,6 +159,14 @@ pub(crate) fn limitations(config: &Config) -> Vec<String> {
         found.push(format!(
             "VIP {address}: IPv6 is not there yet; nobody answers for it"
         ));
+    }
+    for server in &config.servers {
+        if let Host::Address(address @ IpAddr::V6(_)) = &server.host {
+            found.push(format!(
+                "server {}: IPv6 is not there yet; no packets reach {address}",
+                server.name
+            ));
+        }
     }
     found
 }
