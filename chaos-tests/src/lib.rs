@@ -14,6 +14,7 @@ pub mod observer;
 pub mod peers;
 pub mod report;
 pub mod run;
+pub mod services;
 pub mod sim;
 pub mod switch;
 pub mod workload;
