@@ -5,6 +5,7 @@ pub mod checkers;
 pub mod cluster;
 pub mod demo;
 pub mod equipment;
+pub mod forwarding;
 pub mod history;
 pub mod lab;
 pub mod lines;
