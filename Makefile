@@ -9,13 +9,13 @@ SIM_DIR = $(or $(CARGO_TARGET_DIR),target)/sim
 SEED ?= 1
 SEEDS ?= 100
 
-.PHONY: demo test lint bench bench-failover chaos bugs hunters sim-node tools peers
+.PHONY: demo test lint bench bench-failover chaos bugs hunters sim-node tools peers dns
 
 demo: tools
 	cargo build --workspace
 	$(LAB) demo --dir target/demo
 
-test: tools
+test: tools dns
 	cargo build --workspace
 	cargo test --workspace
 	$(SIM) test --package sim-node --target-dir $(SIM_DIR)
@@ -61,6 +61,15 @@ tools:
 	  else \
 	    echo "ip and nft are needed: apt-get install iproute2 nftables (as root)"; exit 69; \
 	  fi; \
+	fi
+
+# A DNS server that is not ours, for the tests of UDP; they say so when it is missing.
+dns:
+	@if PATH="$$PATH:/usr/sbin:/sbin" command -v dnsmasq >/dev/null; then :; elif [ "$$(id -u)" = 0 ]; then \
+	  echo "installing dnsmasq-base"; \
+	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends dnsmasq-base >/dev/null; } || echo "not installed: dnsmasq-base"; \
+	else \
+	  echo "left out: dnsmasq (as root: apt-get install dnsmasq-base)"; \
 	fi
 
 # The routers to compare with. What cannot be had is skipped, by name.

@@ -87,7 +87,11 @@ impl Part {
             address,
             vips,
             method,
-            nat_gateway: nat_gateway.filter(|_| by(ForwardingMethod::Nat)),
+            // With full NAT answers go to an address of the ATMs, whatever the routes.
+            nat_gateway: nat_gateway.filter(|_| {
+                own.iter()
+                    .any(|server| server.method == ForwardingMethod::Nat && server.source.is_none())
+            }),
         })
     }
 }

@@ -104,6 +104,12 @@ struct Up {
     /// How atmd reads and writes frames.
     #[arg(long, value_enum, default_value_t = PortKind::Ring)]
     port: PortKind,
+    /// A router between the client and the cluster, and the largest packet that it passes on, 1280 to 1500 bytes.
+    #[arg(long, value_name = "MTU")]
+    client_router: Option<u16>,
+    /// A router before the servers that --conf has in another network than the ATMs', and the largest packet that it passes on.
+    #[arg(long, value_name = "MTU", requires = "conf")]
+    server_router: Option<u16>,
     /// Only the hosts, no atmd.
     #[arg(long)]
     no_daemons: bool,
@@ -209,6 +215,12 @@ fn up(up: Up) -> Result<ExitCode, LabError> {
             source,
         })?;
         builder = builder.conf_named(file.display().to_string(), text);
+    }
+    if let Some(mtu) = up.client_router {
+        builder = builder.client_behind_router(Some(mtu));
+    }
+    if let Some(mtu) = up.server_router {
+        builder = builder.servers_behind_router(Some(mtu));
     }
     if up.no_daemons {
         builder = builder.without_daemons();

@@ -1,7 +1,7 @@
 //! A lab with a running cluster in it, and asking it.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,7 +15,8 @@ use super::status::Status;
 use super::wait::wait_until;
 use crate::equipment::Equipment;
 use crate::lab::{
-    ATMD, Builder, LINES_PORT, Lab, LabError, default_configuration, program, read_configuration,
+    ATMD, Builder, LINES_PORT, Lab, LabError, default_configuration, has_ipv6, program,
+    read_configuration,
 };
 use crate::lines::{Server, ServerArgs, realtime_ns};
 
@@ -116,7 +117,7 @@ impl Cluster {
         let mut servers = Vec::new();
         for host in lab.hosts().iter().filter(|host| host.is_server()) {
             let args = ServerArgs {
-                listen: SocketAddr::from(([0, 0, 0, 0], LINES_PORT)),
+                listen: on_every_address(LINES_PORT),
                 name: host.name().to_owned(),
             };
             let server = host.in_netns(|| Server::start(args))?;
@@ -154,7 +155,33 @@ impl Cluster {
         &self.lab
     }
 
-    /// Its first VIP.
+    /// Its first virtual address, of either IP version.
+    #[must_use]
+    pub fn target(&self) -> IpAddr {
+        let addresses = self.lab.virtual_addresses();
+        addresses.first().copied().unwrap_or(self.vip().into())
+    }
+
+    /// Opens a connection from the client to `port` of `to`.
+    ///
+    /// # Errors
+    /// It cannot be opened within `limit`.
+    pub fn connect(
+        &self,
+        to: IpAddr,
+        port: u16,
+        limit: Duration,
+    ) -> Result<TcpStream, ClusterError> {
+        let to = SocketAddr::from((to, port));
+        let open = || TcpStream::connect_timeout(&to, limit);
+        let opened = self.lab.in_netns("client", open)?;
+        opened.map_err(|source| ClusterError::Workload {
+            what: format!("connect to {to}"),
+            source,
+        })
+    }
+
+    /// Its first IPv4 VIP.
     #[must_use]
     pub fn vip(&self) -> Ipv4Addr {
         self.lab
@@ -318,6 +345,16 @@ impl Cluster {
         Ok(std::fs::read(path)
             .map(|b| String::from_utf8_lossy(&b).into_owned())
             .unwrap_or_default())
+    }
+}
+
+/// Where to listen so that clients of both IP versions come in.
+#[must_use]
+pub fn on_every_address(port: u16) -> SocketAddr {
+    if has_ipv6() {
+        SocketAddr::from(([0_u16; 8], port))
+    } else {
+        SocketAddr::from(([0, 0, 0, 0], port))
     }
 }
 

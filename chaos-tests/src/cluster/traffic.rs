@@ -1,4 +1,4 @@
-//! Connections of the client to the service `lines` of the VIP.
+//! Connections of the client to the service `lines` of the first virtual address.
 
 use std::cell::Cell;
 use std::io;
@@ -104,7 +104,7 @@ impl Cluster {
             static INSIDE: Cell<bool> = const { Cell::new(false) };
         }
         let namespace = self.lab().host("client")?.namespace().to_owned();
-        let address = SocketAddr::from((self.vip(), LINES_PORT));
+        let address = SocketAddr::from((self.target(), LINES_PORT));
         Ok(move || {
             if !INSIDE.get() {
                 enter(&namespace).map_err(io::Error::other)?;

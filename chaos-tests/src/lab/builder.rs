@@ -13,7 +13,8 @@ use super::error::LabError;
 use super::handle::{Lab, Owned, tail};
 use super::netns;
 use super::network;
-use super::plan::{Plan, atmd_toml};
+use super::place::has_ipv6;
+use super::plan::{Plan, Router, Surroundings, atmd_toml};
 use super::privileges::{Privileges, Unavailable, available, tool};
 use super::process::{Condition, Identity};
 use super::record::{HostRecord, PortKind, RECORD_FILE, Record, boot_id, reserve_prefix};
@@ -23,7 +24,8 @@ use super::teardown::{end, end_stale_labs};
 /// How long a daemon has to fail over its own files before it counts as running.
 const SETTLE: Duration = Duration::from_millis(300);
 
-/// Settings of every host's kernel. A new namespace may inherit the machine's, and a host of a lab is no router.
+/// Settings of every host's kernel. A new namespace may inherit the machine's, and a host of a lab is no router unless it is
+/// built as one.
 const SYSCTLS: [(&str, &str); 3] = [
     ("/proc/sys/net/ipv4/ip_forward", "0"),
     ("/proc/sys/net/ipv4/conf/all/rp_filter", "0"),
@@ -35,7 +37,7 @@ const SYSCTLS: [(&str, &str); 3] = [
 pub struct Builder {
     atms: usize,
     servers: usize,
-    client: bool,
+    around: Surroundings,
     rogue: bool,
     switch: Option<u64>,
     conf: Option<(String, String)>,
@@ -51,7 +53,7 @@ impl Default for Builder {
         Self {
             atms: 3,
             servers: 3,
-            client: false,
+            around: Surroundings::default(),
             rogue: false,
             switch: None,
             conf: None,
@@ -82,7 +84,23 @@ impl Builder {
     /// Adds the host `client`, with the observer's interface.
     #[must_use]
     pub fn client(mut self) -> Self {
-        self.client = true;
+        self.around.client = true;
+        self
+    }
+
+    /// Puts the client behind the host `router`, in a network of its own. The router passes no packet on that is larger than
+    /// `path_mtu` bytes, in neither direction, and says so; `None`: its links carry what all others do.
+    #[must_use]
+    pub fn client_behind_router(mut self, path_mtu: Option<u16>) -> Self {
+        self.around.client_router = Some(Router { path_mtu });
+        self
+    }
+
+    /// Puts the servers that the configuration has in another network than the ATMs' behind the host `srouter`; `path_mtu` as of
+    /// [`Self::client_behind_router`].
+    #[must_use]
+    pub fn servers_behind_router(mut self, path_mtu: Option<u16>) -> Self {
+        self.around.server_router = Some(Router { path_mtu });
         self
     }
 
@@ -165,12 +183,15 @@ impl Builder {
                 default_configuration(self.atms, self.servers)?,
             ),
         };
-        let mut plan = Plan::new(&read_configuration(&file, &text)?, self.client)?;
+        let mut plan = Plan::within(&read_configuration(&file, &text)?, &self.around)?;
         if self.rogue {
             plan.add_rogue()?;
         }
         if self.switch.is_some() && self.persistent {
             return Err(LabError::SwitchElsewhere);
+        }
+        if self.switch.is_some() && plan.hosts.iter().any(|host| host.place.is_router()) {
+            return Err(LabError::NeedsBridge);
         }
         // Looked for before anything is made.
         let daemon = if self.daemons {
@@ -208,6 +229,7 @@ impl Builder {
                 atm: host.atm,
                 server: host.server,
                 written: host.written.clone(),
+                place: host.place.clone(),
             }
         });
         let record = Record {
@@ -222,6 +244,7 @@ impl Builder {
             port: self.port,
             switched: self.switch.is_some(),
             vips: plan.vips.clone(),
+            virtual_addresses: plan.virtual_addresses.clone(),
             namespace_inodes: Vec::new(),
             processes: Vec::new(),
         };
@@ -259,9 +282,17 @@ impl Builder {
         write(&record.dir.join(HOSTS_FILE), &plan.hosts_file())?;
         for host in &record.hosts {
             netns::in_namespace(&host.namespace, || {
+                let set = |path: &str, value: &str| {
+                    fs::write(path, value).map_err(LabError::io(format!("write {value} to {path}")))
+                };
                 for (path, value) in SYSCTLS {
-                    fs::write(path, value)
-                        .map_err(LabError::io(format!("write {value} to {path}")))?;
+                    set(path, value)?;
+                }
+                if host.place.is_router() {
+                    set("/proc/sys/net/ipv4/ip_forward", "1")?;
+                    if has_ipv6() {
+                        set("/proc/sys/net/ipv6/conf/all/forwarding", "1")?;
+                    }
                 }
                 Ok::<(), LabError>(())
             })??;

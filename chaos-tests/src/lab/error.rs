@@ -144,6 +144,12 @@ pub enum LabError {
         "a lab with the userspace switch is only for the process that builds it, and cannot persist"
     )]
     SwitchElsewhere,
+    /// Routers in a lab with the userspace switch.
+    #[error("the userspace switch is one network: a lab with routers needs the kernel's bridges")]
+    NeedsBridge,
+    /// Only a router has a path MTU.
+    #[error("{0} is no router of this lab")]
+    NotARouter(String),
     /// More copies than [`super::DUPLICATE_PPM_MAX`].
     #[error("{0} of a million frames duplicated are more than {max}", max = super::DUPLICATE_PPM_MAX)]
     TooManyCopies(u32),
@@ -172,6 +178,8 @@ impl LabError {
             | Self::BadName(_)
             | Self::NeedsSwitch
             | Self::SwitchElsewhere
+            | Self::NeedsBridge
+            | Self::NotARouter(_)
             | Self::TooManyCopies(_) => 1,
         }
     }
@@ -197,9 +205,12 @@ pub enum PlanError {
         /// An address outside its network.
         other: Ipv4Addr,
     },
-    /// Hosts of the lab have IPv4 addresses.
-    #[error("{0} is an IPv6 address; hosts of the lab have IPv4 addresses")]
+    /// Hosts of the lab have an IPv4 address and its twin.
+    #[error("no host of the lab can have {0}: write fd00:10:1::11 for the host 10.1.0.11")]
     Ipv6Host(String),
+    /// A router cannot have this path MTU.
+    #[error("a path MTU of {0} bytes asked for; a router of the lab has {min} to {max}", min = super::PATH_MTU_MIN, max = super::PATH_MTU_MAX)]
+    PathMtu(u16),
     /// Two hosts, or a host and a VIP, would share an address.
     #[error("{address} would belong to both {first} and {second}")]
     SharedAddress {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Child;
@@ -12,7 +12,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use super::builder::Builder;
 use super::error::LabError;
 use super::host::Host;
-use super::network::bridge_port;
+use super::network::{self, bridge_port};
+use super::plan::check_path_mtu;
 use super::process::{Condition, Identity, Signal, members};
 use super::record::{ProcessRecord, RECORD_FILE, Record, registered};
 use super::spawn::{Janitor, Mode, Spawner, command_in, with_log};
@@ -100,10 +101,27 @@ impl Lab {
         lock(&self.record).prefix.clone()
     }
 
-    /// Addresses of the virtual hosts.
+    /// IPv4 addresses of the virtual hosts.
     #[must_use]
     pub fn vips(&self) -> Vec<Ipv4Addr> {
         lock(&self.record).vips.clone()
+    }
+
+    /// All addresses of the virtual hosts, in file order.
+    #[must_use]
+    pub fn virtual_addresses(&self) -> Vec<IpAddr> {
+        lock(&self.record).virtual_addresses.clone()
+    }
+
+    /// Gives the router `name` another path MTU; `None`: as large as its links carry.
+    ///
+    /// # Errors
+    /// [`LabError::NoHost`], [`LabError::NotARouter`], a value out of bounds.
+    pub fn set_path_mtu(&self, name: &str, mtu: Option<u16>) -> Result<(), LabError> {
+        if let Some(mtu) = mtu {
+            check_path_mtu(mtu)?;
+        }
+        network::set_path_mtu(lock(&self.record).host(name)?, mtu)
     }
 
     /// The host called `name`.

@@ -1,6 +1,6 @@
 //! One host of a lab: its identity, commands and processes in it.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -12,6 +12,7 @@ use rustix::process::{Pid, kill_process_group};
 use super::error::LabError;
 use super::handle::Lab;
 use super::netns;
+use super::place::twin;
 use super::process::Signal;
 use super::record::{HostRecord, ProcessRecord};
 use super::spawn::{ATMD, Mode, command_in};
@@ -47,6 +48,12 @@ impl<'a> Host<'a> {
     #[must_use]
     pub fn address(&self) -> Ipv4Addr {
         self.record.address
+    }
+
+    /// IPv6 address of `eth0`, where the kernel has IPv6.
+    #[must_use]
+    pub fn address6(&self) -> Ipv6Addr {
+        twin(self.record.address)
     }
 
     /// MAC of `eth0`.

@@ -24,6 +24,7 @@ mod host;
 mod impair;
 mod netns;
 mod network;
+mod place;
 mod plan;
 mod privileges;
 mod process;
@@ -45,10 +46,18 @@ pub use impair::{DUPLICATE_PPM_MAX, Effect, Frames, Impairment, PPM};
 pub(crate) use netns::enter;
 pub use netns::in_namespace;
 pub use network::{Link, OBSERVER_INTERFACE, bridge_port, format_mac};
-pub use plan::{ADMIN_PORT, HostPlan, PEER_PORT, PREFIX_LENGTH, Plan, ROGUE_NAME, atmd_toml};
+pub use place::{
+    Network, PATH_MTU_MAX, PATH_MTU_MIN, PREFIX_LENGTH_V6, Place, Route, Segment, has_ipv6, twin,
+    twin_of,
+};
+pub use plan::{
+    ADMIN_PORT, CLIENT_ROUTER_NAME, HostPlan, PEER_PORT, PREFIX_LENGTH, Plan, ROGUE_NAME, Router,
+    SERVER_ROUTER_NAME, Surroundings, atmd_toml,
+};
 pub(crate) use privileges::tool;
 pub use privileges::{
     Privileges, Unavailable, available, enter_user_namespace, join_user_namespace, left_out,
+    tool_path,
 };
 pub use process::{Condition, Identity, Signal};
 pub use record::{HostRecord, PortKind, ProcessRecord, RECORD_FILE, REGISTRY, Record, registered};

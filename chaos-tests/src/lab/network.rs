@@ -1,13 +1,18 @@
 //! Namespaces, links, the bridge and its filters: texts for `ip -batch`, `nft -f -` and `bridge`, and running them.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::fs;
 use std::io::Write as _;
+use std::net::Ipv4Addr;
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::error::LabError;
 use super::fault::Fault;
+use super::netns;
+use super::place::{Network, PREFIX_LENGTH_V6, Segment, has_ipv6, twin};
 use super::plan::{CLIENT_NAME, PREFIX_LENGTH};
 use super::privileges::tool;
 use super::record::{HostRecord, Record};
@@ -20,8 +25,15 @@ pub(crate) fn build(record: &Record) -> Result<(), LabError> {
     let switch = record.switch();
     ip_batch(None, &creation(record))?;
     ip_batch(Some(&switch), &switch_settings(record))?;
+    let ipv6 = has_ipv6();
     for host in &record.hosts {
-        ip_batch(Some(&host.namespace), &host_settings(host))?;
+        if ipv6 {
+            trust_own_addresses(host)?;
+        }
+        ip_batch(Some(&host.namespace), &host_settings(host, ipv6))?;
+        if host.place.path_mtu.is_some() {
+            set_path_mtu(host, host.place.path_mtu)?;
+        }
     }
     if let Some(client) = client(record) {
         nft(&client.namespace, SILENT_OBSERVER)?;
@@ -47,6 +59,11 @@ pub fn bridge_port(host: &str) -> String {
     format!("p-{host}")
 }
 
+/// Name of the bridge port of a router's second interface.
+fn second_port(host: &str) -> String {
+    format!("q-{host}")
+}
+
 fn client(record: &Record) -> Option<&HostRecord> {
     record.hosts.iter().find(|h| h.name == CLIENT_NAME)
 }
@@ -57,10 +74,10 @@ fn creation(record: &Record) -> String {
     for namespace in record.namespaces() {
         let _ = writeln!(batch, "netns add {namespace}");
     }
-    if !record.switched {
+    for bridge in bridges(record) {
         let _ = writeln!(
             batch,
-            "link add br0 netns {switch} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"
+            "link add {bridge} netns {switch} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"
         );
     }
     for host in &record.hosts {
@@ -71,6 +88,16 @@ fn creation(record: &Record) -> String {
             namespace = host.namespace,
             mac = format_mac(host.mac),
         );
+        if let Some((_, address)) = host.place.second {
+            let [a, b, c, d] = address.octets();
+            let _ = writeln!(
+                batch,
+                "link add {port} netns {switch} type veth peer name eth1 netns {namespace} address {mac}",
+                port = second_port(&host.name),
+                namespace = host.namespace,
+                mac = format_mac([2, 1, a, b, c, d]),
+            );
+        }
     }
     if let Some(client) = client(record) {
         let _ = writeln!(
@@ -84,18 +111,29 @@ fn creation(record: &Record) -> String {
 
 fn switch_settings(record: &Record) -> String {
     // A switch has no address of its own, so none is generated for its ports: they stay silent.
-    let (mut batch, master) = if record.switched {
-        (String::new(), "")
-    } else {
-        let bridge = "link set br0 addrgenmode none\nlink set br0 up\n";
-        (bridge.to_owned(), "master br0 ")
-    };
-    for host in &record.hosts {
-        let port = bridge_port(&host.name);
+    let mut batch = String::new();
+    for bridge in bridges(record) {
+        let _ = writeln!(
+            batch,
+            "link set {bridge} addrgenmode none\nlink set {bridge} up"
+        );
+    }
+    let mut connect = |port: String, segment: Segment| {
+        let master = if record.switched {
+            String::new()
+        } else {
+            format!("master {} ", segment.bridge())
+        };
         let _ = writeln!(
             batch,
             "link set {port} addrgenmode none\nlink set {port} {master}up"
         );
+    };
+    for host in &record.hosts {
+        connect(bridge_port(&host.name), host.place.segment);
+        if let Some((segment, _)) = host.place.second {
+            connect(second_port(&host.name), segment);
+        }
     }
     if client(record).is_some() {
         batch += "link set p-obs addrgenmode none\nlink set p-obs up\n";
@@ -103,11 +141,67 @@ fn switch_settings(record: &Record) -> String {
     batch
 }
 
-fn host_settings(host: &HostRecord) -> String {
-    let mut batch = format!(
-        "link set lo up\naddr add {}/{PREFIX_LENGTH} dev eth0\nlink set eth0 up\n",
-        host.address
-    );
+/// The bridges that the hosts' interfaces need; none with the userspace switch.
+fn bridges(record: &Record) -> BTreeSet<&'static str> {
+    if record.switched {
+        return BTreeSet::new();
+    }
+    let own = record.hosts.iter().map(|host| host.place.segment);
+    let second = record.hosts.iter().filter_map(|host| host.place.second);
+    own.chain(second.map(|(segment, _)| segment))
+        .chain([Segment::Cluster])
+        .map(Segment::bridge)
+        .collect()
+}
+
+/// No duplicate address detection: the plan gives no address twice, and a link-local address that is still tentative keeps a
+/// router from asking for its neighbours for a second or two.
+fn trust_own_addresses(host: &HostRecord) -> Result<(), LabError> {
+    netns::in_namespace(&host.namespace, || {
+        let interfaces = ["all", "eth0"]
+            .into_iter()
+            .chain(host.place.second.map(|_| "eth1"));
+        for interface in interfaces {
+            let path = format!("/proc/sys/net/ipv6/conf/{interface}/accept_dad");
+            fs::write(&path, "0").map_err(LabError::io(format!("write 0 to {path}")))?;
+        }
+        Ok(())
+    })?
+}
+
+fn host_settings(host: &HostRecord, ipv6: bool) -> String {
+    let mut batch = String::from("link set lo up\nlink set eth0 up\n");
+    if host.place.is_router() {
+        batch += "link set eth1 up\n";
+    }
+    let mut address = |interface: &str, address: Ipv4Addr| {
+        let _ = writeln!(batch, "addr add {address}/{PREFIX_LENGTH} dev {interface}");
+        if ipv6 {
+            let twin = twin(address);
+            let _ = writeln!(
+                batch,
+                "addr add {twin}/{PREFIX_LENGTH_V6} dev {interface} nodad"
+            );
+        }
+    };
+    address("eth0", host.address);
+    for further in &host.place.further {
+        address("eth0", *further);
+    }
+    if let Some((_, second)) = host.place.second {
+        address("eth1", second);
+    }
+    for route in &host.place.routes {
+        let to = match route.to {
+            Some(network) => network.prefixes(),
+            None => ["default", "default"].map(str::to_owned),
+        };
+        let [v4, v6] = to;
+        let _ = writeln!(batch, "route add {v4} via {}", route.via);
+        if ipv6 {
+            let _ = writeln!(batch, "route add {v6} via {}", twin(route.via));
+        }
+    }
     if host.name == CLIENT_NAME {
         let _ = writeln!(
             batch,
@@ -115,6 +209,33 @@ fn host_settings(host: &HostRecord) -> String {
         );
     }
     batch
+}
+
+/// Lets a router pass packets of at most `mtu` bytes on. The links stay as they are: only its routes to the two networks know,
+/// so it is the router that says so, as it would before a narrower link in between.
+pub(crate) fn set_path_mtu(host: &HostRecord, mtu: Option<u16>) -> Result<(), LabError> {
+    let Some((_, second)) = host.place.second else {
+        return Err(LabError::NotARouter(host.name.clone()));
+    };
+    let mut batch = String::new();
+    for (interface, address) in [("eth0", host.address), ("eth1", second)] {
+        let [v4, v6] = Network::of(address).prefixes();
+        let (mut limit, mut locked) = (String::new(), String::new());
+        if let Some(mtu) = mtu {
+            limit = format!(" mtu {mtu}");
+            // The kernel looks at the MTU of an IPv6 route only if it is locked; else forwarding goes by that of the link.
+            locked = format!(" mtu lock {mtu}");
+        }
+        let _ = writeln!(batch, "route replace {v4} dev {interface}{limit}");
+        if has_ipv6() {
+            // 256 is the metric of the route that came with the address, which this one replaces.
+            let _ = writeln!(
+                batch,
+                "route replace {v6} dev {interface} metric 256{locked}"
+            );
+        }
+    }
+    ip_batch(Some(&host.namespace), &batch)
 }
 
 /// The client's own stack must not act on the copies; packet sockets see frames before this hook.

@@ -1,6 +1,9 @@
 //! The hosts a configuration asks for: names, addresses, roles. Pure.
 //!
-//! Invariant: no two hosts share an address, no host has a VIP, and all of it lies in one /24.
+//! Invariant: no two hosts share an address, no host has a VIP, and all of it lies in one /24: all but NAT servers, which are in
+//! that of their gateway, and what stands behind a router.
+
+mod addresses;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,7 +12,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use model::conf::{Config, Host};
 
 use super::error::PlanError;
+use super::place::{Network, PATH_MTU_MAX, PATH_MTU_MIN, Place, Route, Segment};
 use super::record::PortKind;
+use addresses::{Addresses, DEFAULT_NETWORK, ipv4};
 
 /// Length of the network's prefix; one /24 holds every host the limits allow.
 pub const PREFIX_LENGTH: u8 = 24;
@@ -27,14 +32,42 @@ const FIRST_VIP: u8 = 100;
 const CLIENT: u8 = 200;
 const ROGUE: u8 = 201;
 
-/// Network used when the file names no address at all.
-const DEFAULT_NETWORK: [u8; 3] = [10, 1, 0];
+/// Host part of a router's addresses: before the servers on the cluster's side, and everywhere else.
+const SERVER_ROUTER: u8 = 253;
+const ROUTER: u8 = 254;
+
+/// Added to the number of an ATM for its address in the subnet of NAT servers.
+const FIRST_ATM_IN_SUBNET: u8 = 240;
 
 /// Name of the host that clients run in.
 pub(crate) const CLIENT_NAME: &str = "client";
 
 /// Name of the host that has no part in the cluster.
 pub const ROGUE_NAME: &str = "rogue";
+
+/// Name of the router between the clients and the cluster.
+pub const CLIENT_ROUTER_NAME: &str = "router";
+
+/// Name of the router between the cluster and the servers.
+pub const SERVER_ROUTER_NAME: &str = "srouter";
+
+/// What there is besides the hosts of the configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// The host `client`.
+    pub client: bool,
+    /// A router between the client and the cluster.
+    pub client_router: Option<Router>,
+    /// A router between the cluster and the servers in another network than the ATMs'.
+    pub server_router: Option<Router>,
+}
+
+/// A router of the lab.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Router {
+    /// The largest packet that it passes on, in bytes; see [`Place::path_mtu`].
+    pub path_mtu: Option<u16>,
+}
 
 /// Everything that has to be built for one configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +76,8 @@ pub struct Plan {
     pub hosts: Vec<HostPlan>,
     /// IPv4 addresses of the virtual hosts, in file order.
     pub vips: Vec<Ipv4Addr>,
+    /// All addresses of the virtual hosts, in file order.
+    pub virtual_addresses: Vec<IpAddr>,
     /// What each name in the file resolves to.
     pub names: BTreeMap<String, Ipv4Addr>,
 }
@@ -60,33 +95,57 @@ pub struct HostPlan {
     pub server: bool,
     /// The host as the file writes it; `None` for the client and the rogue.
     pub written: Option<String>,
+    /// Its segment, further addresses and routes.
+    pub place: Place,
 }
 
 impl Plan {
-    /// Lays `config` out: the n-th ATM is `atm<n>`, the n-th server `serv<n>`, unless it is one of the ATMs.
+    /// Lays `config` out, in one network; see [`Self::within`].
     ///
     /// # Errors
-    /// [`PlanError`]: addresses in more than one /24, IPv6 hosts, shared addresses, no address left.
+    /// Those of [`Self::within`].
     pub fn new(config: &Config, client: bool) -> Result<Self, PlanError> {
-        let mut addresses = Addresses::of_literals(config)?;
+        Self::within(
+            config,
+            &Surroundings {
+                client,
+                ..Surroundings::default()
+            },
+        )
+    }
+
+    /// Lays `config` out: the n-th ATM is `atm<n>`, the n-th server `serv<n>`, unless it is one of the ATMs.
+    ///
+    /// A server in the network of the NAT block's `Gateway` has that one as its default route and nothing else; with a router
+    /// before the servers, those in another network than the ATMs' stand behind it.
+    ///
+    /// # Errors
+    /// [`PlanError`]: addresses in more networks than that, IPv6 hosts without a twin, shared addresses, no address left, a path
+    /// MTU out of bounds.
+    pub fn within(config: &Config, surroundings: &Surroundings) -> Result<Self, PlanError> {
+        let mut addresses = Addresses::of_literals(config, surroundings)?;
         let mut plan = Self {
             hosts: Vec::new(),
             vips: Vec::new(),
+            virtual_addresses: Vec::new(),
             names: BTreeMap::new(),
         };
 
         for virtual_host in &config.virtual_hosts {
-            if let (Host::Address(IpAddr::V6(_)), true) =
+            if let (Host::Address(IpAddr::V6(vip)), true) =
                 (&virtual_host.host, virtual_host.addresses.is_empty())
             {
+                plan.virtual_addresses.push((*vip).into());
                 continue; // An IPv6 VIP needs no place in the IPv4 network.
             }
             if virtual_host.addresses.is_empty() {
                 let vip = addresses.resolve(&virtual_host.host, FIRST_VIP, &mut plan.names)?;
                 plan.vips.push(vip);
+                plan.virtual_addresses.push(vip.into());
             } else {
                 plan.vips
                     .extend(virtual_host.addresses.iter().filter_map(ipv4));
+                plan.virtual_addresses.extend(&virtual_host.addresses);
                 if let (Host::Name(name), Some(vip)) = (
                     &virtual_host.host,
                     virtual_host.addresses.iter().find_map(ipv4),
@@ -103,11 +162,99 @@ impl Plan {
             let address = addresses.resolve(&server.host, FIRST_SERVER, &mut plan.names)?;
             plan.add(format!("serv{}", n + 1), address, Some(&server.host), false)?;
         }
-        if client {
-            let address = addresses.free_from(CLIENT)?;
+        if surroundings.client {
+            let address = match addresses.clients {
+                Some(network) => network.host(CLIENT),
+                None => addresses.free_from(CLIENT)?,
+            };
             plan.add(CLIENT_NAME.to_owned(), address, None, false)?;
         }
+        plan.add_routers(&addresses, surroundings)?;
+        plan.give_places(&addresses)?;
         Ok(plan)
+    }
+
+    /// Adds the routers: `eth0` towards the ATMs, `eth1` away from them.
+    fn add_routers(
+        &mut self,
+        addresses: &Addresses,
+        surroundings: &Surroundings,
+    ) -> Result<(), PlanError> {
+        let cluster = addresses.network;
+        let client_side = (CLIENT_ROUTER_NAME, surroundings.client_router, ROUTER);
+        let server_side = (
+            SERVER_ROUTER_NAME,
+            surroundings.server_router,
+            SERVER_ROUTER,
+        );
+        let beyond = [
+            (client_side, Segment::Clients, addresses.clients),
+            (server_side, Segment::Servers, addresses.servers),
+        ];
+        for ((name, router, host), segment, network) in beyond {
+            let (Some(router), Some(network)) = (router, network) else {
+                continue;
+            };
+            if let Some(mtu) = router.path_mtu {
+                check_path_mtu(mtu)?;
+            }
+            self.add(name.to_owned(), cluster.host(host), None, false)?;
+            if let Some(added) = self.hosts.last_mut() {
+                added.place.second = Some((segment, network.host(ROUTER)));
+                added.place.path_mtu = router.path_mtu;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says of each host where it stands and how it reaches the others.
+    fn give_places(&mut self, addresses: &Addresses) -> Result<(), PlanError> {
+        let cluster = addresses.network;
+        let out = |to, via| Route { to, via };
+        let towards_clients = addresses.clients.map(|_| out(None, cluster.host(ROUTER)));
+        // With nothing else to go to, the servers' router is the default: what only knows that one gets there as well.
+        let only = addresses.clients.is_none();
+        let towards_servers = addresses
+            .servers
+            .map(|servers| out((!only).then_some(servers), cluster.host(SERVER_ROUTER)));
+        for host in &mut self.hosts {
+            let network = Network::of(host.address);
+            let place = &mut host.place;
+            if place.is_router() {
+                let other = match place.second {
+                    Some((Segment::Servers, _)) => towards_clients,
+                    Some(_) | None => towards_servers,
+                };
+                place.routes.extend(other);
+            } else if addresses.clients == Some(network) {
+                place.segment = Segment::Clients;
+                place.routes.push(out(None, network.host(ROUTER)));
+            } else if addresses.servers == Some(network) {
+                place.segment = Segment::Servers;
+                place.routes.push(out(None, network.host(ROUTER)));
+            } else if let Some(gateway) = addresses.gateway_of(network) {
+                place.routes.push(out(None, gateway));
+            } else {
+                place.routes.extend(towards_clients);
+                place.routes.extend(towards_servers);
+            }
+        }
+        // Each ATM has a foot in the subnet of the NAT servers, as their neighbour.
+        if let Some(gateway) = addresses.gateway.filter(|g| Network::of(*g) != cluster) {
+            let atms = self.hosts.iter_mut().filter(|host| host.atm);
+            for (n, atm) in (FIRST_ATM_IN_SUBNET..).zip(atms) {
+                let foot = Network::of(gateway).host(n);
+                if foot == gateway || addresses.elsewhere.contains(&foot) {
+                    return Err(PlanError::SharedAddress {
+                        address: foot,
+                        first: atm.name.clone(),
+                        second: "the subnet of NAT servers".to_owned(),
+                    });
+                }
+                atm.place.further.push(foot);
+            }
+        }
+        Ok(())
     }
 
     /// Adds the host `rogue`.
@@ -117,15 +264,18 @@ impl Plan {
     pub(crate) fn add_rogue(&mut self) -> Result<(), PlanError> {
         let hosts = self.hosts.iter().map(|host| host.address);
         let taken: Vec<Ipv4Addr> = hosts.chain(self.vips.iter().copied()).collect();
-        let network = taken
-            .first()
-            .map_or(DEFAULT_NETWORK, |first| split(*first).0);
-        let [a, b, c] = network;
-        let mut free = (ROGUE..=254).map(|host| Ipv4Addr::new(a, b, c, host));
-        let address = free
+        // The first host is an ATM: its network is the cluster's, and its routes are right for a neighbour.
+        let network = taken.first().map_or(DEFAULT_NETWORK, |a| Network::of(*a));
+        let routes = self.hosts.first().map(|host| host.place.routes.clone());
+        let address = (ROGUE..=254)
+            .map(|host| network.host(host))
             .find(|address| !taken.contains(address))
             .ok_or(PlanError::NetworkFull)?;
-        self.add(ROGUE_NAME.to_owned(), address, None, false)
+        self.add(ROGUE_NAME.to_owned(), address, None, false)?;
+        if let Some(rogue) = self.hosts.last_mut() {
+            rogue.place.routes = routes.unwrap_or_default();
+        }
+        Ok(())
     }
 
     /// Adds a host, or the role of server to the ATM that already has this address.
@@ -162,6 +312,7 @@ impl Plan {
             atm,
             server,
             written,
+            place: Place::default(),
         });
         Ok(())
     }
@@ -198,241 +349,16 @@ pub fn atmd_toml(written: &str, address: Ipv4Addr, directory: &str, port: PortKi
     )
 }
 
-fn ipv4(address: &IpAddr) -> Option<Ipv4Addr> {
-    match address {
-        IpAddr::V4(v4) => Some(*v4),
-        IpAddr::V6(_) => None,
+/// Whether a router of the lab can have this path MTU.
+///
+/// # Errors
+/// [`PlanError::PathMtu`].
+pub(crate) fn check_path_mtu(mtu: u16) -> Result<(), PlanError> {
+    if (PATH_MTU_MIN..=PATH_MTU_MAX).contains(&mtu) {
+        return Ok(());
     }
-}
-
-/// The /24 of the lab and which of its addresses are taken.
-struct Addresses {
-    network: [u8; 3],
-    taken: Vec<u8>,
-}
-
-impl Addresses {
-    /// Takes every address the file spells out, so that none of them is given to a name.
-    fn of_literals(config: &Config) -> Result<Self, PlanError> {
-        let hosts = config
-            .atm_pool
-            .atms
-            .iter()
-            .map(|a| &a.host)
-            .chain(config.servers.iter().map(|s| &s.host));
-        let mut literals = Vec::new();
-        for host in hosts {
-            match host {
-                Host::Address(IpAddr::V4(v4)) => literals.push(*v4),
-                Host::Address(IpAddr::V6(v6)) => return Err(PlanError::Ipv6Host(v6.to_string())),
-                Host::Name(_) => {}
-            }
-        }
-        for virtual_host in &config.virtual_hosts {
-            literals.extend(virtual_host.addresses.iter().filter_map(ipv4));
-            if let (Host::Address(IpAddr::V4(v4)), true) =
-                (&virtual_host.host, virtual_host.addresses.is_empty())
-            {
-                literals.push(*v4);
-            }
-        }
-        let network = literals
-            .first()
-            .map_or(DEFAULT_NETWORK, |first| split(*first).0);
-        if let Some(&other) = literals.iter().find(|a| split(**a).0 != network) {
-            return Err(PlanError::TwoNetworks {
-                address: literals[0],
-                other,
-            });
-        }
-        Ok(Self {
-            network,
-            taken: literals.iter().map(|a| split(*a).1).collect(),
-        })
-    }
-
-    /// The address of `host`: its own, the one its name already has, or the next free one from `first` on.
-    fn resolve(
-        &mut self,
-        host: &Host,
-        first: u8,
-        names: &mut BTreeMap<String, Ipv4Addr>,
-    ) -> Result<Ipv4Addr, PlanError> {
-        match host {
-            Host::Address(IpAddr::V4(v4)) => Ok(*v4),
-            Host::Address(IpAddr::V6(v6)) => Err(PlanError::Ipv6Host(v6.to_string())),
-            Host::Name(name) => {
-                if let Some(&known) = names.get(name) {
-                    return Ok(known);
-                }
-                let address = self.free_from(first)?;
-                names.insert(name.clone(), address);
-                Ok(address)
-            }
-        }
-    }
-
-    fn free_from(&mut self, first: u8) -> Result<Ipv4Addr, PlanError> {
-        let host = (first..=254)
-            .find(|h| !self.taken.contains(h))
-            .ok_or(PlanError::NetworkFull)?;
-        self.taken.push(host);
-        let [a, b, c] = self.network;
-        Ok(Ipv4Addr::new(a, b, c, host))
-    }
-}
-
-fn split(address: Ipv4Addr) -> ([u8; 3], u8) {
-    let [a, b, c, host] = address.octets();
-    ([a, b, c], host)
+    Err(PlanError::PathMtu(mtu))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::lab::read_configuration;
-
-    /// Lays out a file with these ATMs, servers and virtual host.
-    fn plan(atms: &[&str], servers: &[&str], virtual_host: &str) -> Result<Plan, PlanError> {
-        let mut text =
-            String::from("Services\n Service smtp tcp:25 connect\nEndServices\nServers\n");
-        for (n, host) in servers.iter().enumerate() {
-            text += &format!(" Server s{n} {host} tunnel\n");
-        }
-        text += "EndServers\nServerPool mail\n";
-        for n in 0..servers.len() {
-            text += &format!(" AddServer s{n} smtp/1\n");
-        }
-        text += "EndServerPool\nAtmPool ATMs\n";
-        for host in atms {
-            text += &format!(" AddAtm {host}\n");
-        }
-        text += &format!(
-            "EndAtmPool\nVirtualHost {virtual_host}\n AddAtmPool ATMs\n AddServerPool mail\nEndVirtualHost\n"
-        );
-        Plan::new(&read_configuration("test", &text)?, true)
-    }
-
-    /// Hosts as `name address role`.
-    fn hosts(plan: &Plan) -> Vec<String> {
-        let role = |h: &HostPlan| match (h.atm, h.server) {
-            (true, true) => "atm+server",
-            (true, false) => "atm",
-            (false, true) => "server",
-            (false, false) => "client",
-        };
-        plan.hosts
-            .iter()
-            .map(|h| format!("{} {} {}", h.name, h.address, role(h)))
-            .collect()
-    }
-
-    #[test]
-    fn names_get_the_addresses_of_the_scheme() {
-        let plan = plan(
-            &["a.my.org", "b.my.org"],
-            &["s.my.org", "t.my.org"],
-            "mail.my.org",
-        )
-        .unwrap();
-        assert_eq!(
-            hosts(&plan),
-            [
-                "atm1 10.1.0.1 atm",
-                "atm2 10.1.0.2 atm",
-                "serv1 10.1.0.11 server",
-                "serv2 10.1.0.12 server",
-                "client 10.1.0.200 client"
-            ]
-        );
-        assert_eq!(plan.vips, [Ipv4Addr::new(10, 1, 0, 100)]);
-        assert_eq!(plan.hosts[0].written.as_deref(), Some("a.my.org"));
-        let file = plan.hosts_file();
-        for line in [
-            "10.1.0.1 atm1",
-            "10.1.0.1 a.my.org",
-            "10.1.0.12 t.my.org",
-            "10.1.0.100 mail.my.org",
-        ] {
-            assert!(file.lines().any(|l| l == line), "{line} in {file}");
-        }
-    }
-
-    #[test]
-    fn addresses_of_the_file_are_kept_and_not_given_to_names() {
-        let plan = plan(
-            &["192.168.7.11", "b.my.org"],
-            &["s.my.org", "192.168.7.2"],
-            "192.168.7.1",
-        )
-        .unwrap();
-        assert_eq!(
-            hosts(&plan),
-            [
-                "atm1 192.168.7.11 atm",
-                "atm2 192.168.7.3 atm",
-                "serv1 192.168.7.12 server",
-                "serv2 192.168.7.2 server",
-                "client 192.168.7.200 client"
-            ]
-        );
-    }
-
-    #[test]
-    fn a_host_may_be_both() {
-        let plan = plan(
-            &["a.my.org", "10.1.0.5"],
-            &["10.1.0.5", "a.my.org", "c.my.org"],
-            "mail.my.org",
-        )
-        .unwrap();
-        assert_eq!(
-            hosts(&plan),
-            [
-                "atm1 10.1.0.1 atm+server",
-                "atm2 10.1.0.5 atm+server",
-                "serv3 10.1.0.11 server",
-                "client 10.1.0.200 client"
-            ]
-        );
-    }
-
-    #[test]
-    fn what_cannot_be_laid_out_is_refused_by_name() {
-        let (one, other) = (Ipv4Addr::new(10, 1, 0, 1), Ipv4Addr::new(10, 2, 0, 1));
-        assert_eq!(
-            plan(&["10.1.0.1"], &["10.2.0.1"], "mail.my.org"),
-            Err(PlanError::TwoNetworks {
-                address: one,
-                other
-            })
-        );
-        assert_eq!(
-            plan(&["10.1.0.1"], &["fd00::1"], "mail.my.org"),
-            Err(PlanError::Ipv6Host("fd00::1".to_owned()))
-        );
-        let invalid = plan(&["a.my.org"], &[], "mail.my.org\n AddAtmPool nothing");
-        assert!(
-            matches!(&invalid, Err(PlanError::Invalid(text)) if text.contains("nothing")),
-            "{invalid:?}"
-        );
-    }
-
-    #[test]
-    fn quotes_and_backslashes_stay_inside_their_value() {
-        let text = atmd_toml(
-            "10.1.0.1",
-            Ipv4Addr::new(10, 1, 0, 1),
-            "/tmp/a \"b\" \\c",
-            PortKind::Pnet,
-        );
-        assert!(
-            text.contains(r#"data_dir = "/tmp/a \"b\" \\c/data""#),
-            "{text}"
-        );
-        assert!(
-            text.contains("port = \"pnet\"\npeer_listen = \"10.1.0.1:7410\"\n"),
-            "{text}"
-        );
-    }
-}
+mod tests;

@@ -173,6 +173,12 @@ fn search_path() -> OsString {
     path
 }
 
+/// Where `program` is, also where only root's search path has it; `None`: it is not installed.
+#[must_use]
+pub fn tool_path(program: &str) -> Option<PathBuf> {
+    locate(program)
+}
+
 fn locate(program: &str) -> Option<PathBuf> {
     env::split_paths(&search_path())
         .map(|dir| dir.join(program))

@@ -6,12 +6,13 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::error::LabError;
+use super::place::Place;
 use super::process::Identity;
 
 /// Where the records of all labs of this mount namespace are.
@@ -65,8 +66,11 @@ pub struct Record {
     /// Whether the userspace switch of its owner connects the hosts, instead of a bridge.
     #[serde(default)]
     pub switched: bool,
-    /// Addresses of the virtual hosts.
+    /// IPv4 addresses of the virtual hosts.
     pub vips: Vec<Ipv4Addr>,
+    /// All addresses of the virtual hosts, in file order.
+    #[serde(default)]
+    pub virtual_addresses: Vec<IpAddr>,
     /// The hosts.
     pub hosts: Vec<HostRecord>,
     /// Inode of each of its network namespaces, the switch's included.
@@ -92,6 +96,9 @@ pub struct HostRecord {
     pub server: bool,
     /// The host as the configuration writes it.
     pub written: Option<String>,
+    /// Its segment, further addresses and routes.
+    #[serde(default)]
+    pub place: Place,
 }
 
 /// One process of a lab.

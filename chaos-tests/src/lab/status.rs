@@ -142,6 +142,7 @@ impl Lab {
                     (true, false) => "atm",
                     (false, true) => "server",
                     (false, false) if host.name == ROGUE_NAME => "rogue",
+                    (false, false) if host.place.is_router() => "router",
                     (false, false) => "client",
                 },
                 link,
