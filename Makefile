@@ -29,7 +29,9 @@ lint:
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
+# One decision, then both packet ports. make bench JSON=decide.json writes the first table as JSON, too.
 bench: tools
+	cargo bench -p dataplane-core --features testing --bench decide -- $(if $(JSON),--json $(abspath $(JSON)))
 	cargo bench -p dataplane --bench forward
 
 # Takeover beside keepalived, conntrackd and ucarp; goes on where it was interrupted. BENCH='--trials 5 --time-limit 30m'

@@ -130,8 +130,9 @@ pub(crate) enum Sign {
     Reset,
 }
 
-/// One connection.
+/// One connection, in one line of the cache: with many of them a packet's decision is mostly waiting for memory.
 #[derive(Clone, Debug)]
+#[repr(align(64))]
 pub(crate) struct Entry {
     pub(crate) flow: Flow,
     pub(crate) server: ServerId,
@@ -140,12 +141,14 @@ pub(crate) struct Entry {
     /// The tenure in which this ATM last saw a packet of it; what it knows from an earlier one is out of date.
     pub(super) tenure: u32,
     pub(super) seen: Instant,
-    /// The end was asked for; until then it is not asked for again.
-    pub(super) close_retry: Option<Instant>,
+    /// The record of its end was asked for.
+    pub(super) close_asked: bool,
     pub(super) held: Option<u32>,
     /// Set by the pass of `retain_marked` that is under way.
     pub(super) marked: bool,
 }
+
+const _: () = assert!(size_of::<Entry>() == 64, "one line of the cache");
 
 impl Entry {
     /// Its record is not committed, and its first packet is held.

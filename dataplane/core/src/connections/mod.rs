@@ -5,6 +5,7 @@
 
 mod entry;
 mod held;
+mod index;
 mod loads;
 mod wheel;
 
@@ -12,12 +13,12 @@ use std::time::Duration;
 
 use model::Instant;
 use model::ids::{ServerId, VirtualServiceId};
-use rustc_hash::FxHashMap;
 
 use crate::{DropReason, Limits};
 use entry::State;
 pub(crate) use entry::{Entry, Flow, Record, Sign};
 use held::Held;
+use index::Index;
 use loads::Loads;
 use wheel::Wheel;
 
@@ -61,7 +62,7 @@ pub(crate) enum Wait {
 pub(crate) struct Connections {
     entries: Vec<Entry>,
     free: Vec<u32>,
-    by_flow: FxHashMap<Flow, u32>,
+    by_flow: Index,
     wheel: Wheel,
     held: Held,
     loads: Loads,
@@ -84,7 +85,7 @@ impl Connections {
         Self {
             entries: Vec::with_capacity(max),
             free: Vec::new(),
-            by_flow: FxHashMap::with_capacity_and_hasher(max, rustc_hash::FxBuildHasher),
+            by_flow: Index::with_capacity(max),
             wheel: Wheel::with_capacity(max),
             held: Held::new(limits.pending_max),
             loads: Loads::default(),
@@ -117,7 +118,7 @@ impl Connections {
     }
 
     pub(crate) fn find(&self, flow: Flow) -> Option<u32> {
-        self.by_flow.get(&flow).copied()
+        self.by_flow.find(flow, &self.entries)
     }
 
     pub(crate) fn get(&self, id: u32) -> Option<&Entry> {
@@ -217,7 +218,7 @@ impl Connections {
     pub(crate) fn forget_record(&mut self, id: u32) {
         if let Some(entry) = self.entries.get_mut(id as usize) {
             entry.record = Record::Local;
-            entry.close_retry = None;
+            entry.close_asked = false;
         }
     }
 
@@ -254,7 +255,7 @@ impl Connections {
         entry.seen = now;
         let known = if stale { State::Established } else { before };
         entry.state = known.after(sign);
-        entry.close_retry = None;
+        entry.close_asked = false;
         let after = entry.state;
         match (was_half_open, after == State::HalfOpen) {
             (false, true) => self.half_open += 1,
@@ -280,7 +281,7 @@ impl Connections {
     pub(crate) fn reopened(&mut self, id: u32) {
         if let Some(entry) = self.entries.get_mut(id as usize) {
             entry.record = Record::Asked;
-            entry.close_retry = None;
+            entry.close_asked = false;
         }
     }
 
@@ -289,10 +290,9 @@ impl Connections {
         let Some(entry) = self.entries.get_mut(id as usize) else {
             return;
         };
-        if self.by_flow.get(&entry.flow) != Some(&id) {
+        if !self.by_flow.remove(entry.flow, id) {
             return;
         }
-        self.by_flow.remove(&entry.flow);
         self.loads.remove(entry.flow.key().service, entry.server);
         if let Some(at) = entry.held.take() {
             self.held.release(at);
@@ -335,8 +335,7 @@ impl Connections {
 
     /// Its end was not asked for before.
     pub(crate) fn first_close(&self, id: u32) -> bool {
-        self.get(id)
-            .is_some_and(|entry| entry.close_retry.is_none())
+        self.get(id).is_some_and(|entry| !entry.close_asked)
     }
 
     /// Says when a due entry that stays is looked at again.
@@ -351,7 +350,7 @@ impl Connections {
                 Wait::Lease => self.timeout.max(REPLICATOR_RETRY),
             };
         if reason == Wait::Record {
-            entry.close_retry = Some(at);
+            entry.close_asked = true;
         }
         self.wheel.schedule(id, at);
     }
@@ -404,7 +403,7 @@ impl Connections {
             record,
             tenure: self.tenure,
             seen: now,
-            close_retry: None,
+            close_asked: false,
             held: None,
             marked: true,
         };
@@ -423,7 +422,7 @@ impl Connections {
                     .expect("`new` and `adopt` bound the table below 2^32 entries")
             }
         };
-        self.by_flow.insert(flow, id);
+        self.by_flow.insert(flow, id, &self.entries);
         self.loads.add(flow.key().service, server);
         self.wheel.schedule(id, deadline);
         id
@@ -440,11 +439,10 @@ impl Connections {
     }
 
     fn deadline(&self, entry: &Entry) -> Instant {
-        let end = if entry.tenure == self.tenure {
+        if entry.tenure == self.tenure {
             entry.seen + entry.state.silence(self.timeout)
         } else {
             entry.seen.max(self.tenure_began) + self.timeout
-        };
-        entry.close_retry.map_or(end, |retry| end.max(retry))
+        }
     }
 }
