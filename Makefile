@@ -6,6 +6,8 @@ CHAOS = $(or $(CARGO_TARGET_DIR),target)/debug/chaos
 # The real node library on a simulated network, disk and clock. Its dependencies are built with flags of their own.
 SIM = RUSTFLAGS="--cfg atm_sim --cfg tokio_unstable" cargo
 SIM_DIR = $(or $(CARGO_TARGET_DIR),target)/sim
+# What the core's tests emit.
+CAPTURES = $(abspath $(or $(CARGO_TARGET_DIR),target))/captures
 SEED ?= 1
 SEEDS ?= 100
 
@@ -17,7 +19,8 @@ demo: tools
 
 test: tools
 	cargo build --workspace
-	cargo test --workspace
+	ATM_PCAP_DIR=$(CAPTURES) cargo test --workspace
+	dataplane/core/judge-capture $(CAPTURES)/dataplane-core.pcapng
 	$(SIM) test --package sim-node --target-dir $(SIM_DIR)
 
 # SEEDS seeds from SEED on, until one breaks a promise.
