@@ -6,6 +6,8 @@ CHAOS = $(or $(CARGO_TARGET_DIR),target)/debug/chaos
 # The real node library on a simulated network, disk and clock. Its dependencies are built with flags of their own.
 SIM = RUSTFLAGS="--cfg atm_sim --cfg tokio_unstable" cargo
 SIM_DIR = $(or $(CARGO_TARGET_DIR),target)/sim
+# What the core's tests emit.
+CAPTURES = $(abspath $(or $(CARGO_TARGET_DIR),target))/captures
 SEED ?= 1
 SEEDS ?= 100
 
@@ -17,7 +19,8 @@ demo: tools
 
 test: tools dns
 	cargo build --workspace
-	cargo test --workspace
+	ATM_PCAP_DIR=$(CAPTURES) cargo test --workspace
+	dataplane/core/judge-capture $(CAPTURES)/dataplane-core.pcapng
 	$(SIM) test --package sim-node --target-dir $(SIM_DIR)
 
 # SEEDS seeds from SEED on, until one breaks a promise.
@@ -29,7 +32,9 @@ lint:
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
+# One decision, then both packet ports. make bench JSON=decide.json writes the first table as JSON, too.
 bench: tools
+	cargo bench -p dataplane-core --features testing --bench decide -- $(if $(JSON),--json $(abspath $(JSON)))
 	cargo bench -p dataplane --bench forward
 
 # Takeover beside keepalived, conntrackd and ucarp; goes on where it was interrupted. BENCH='--trials 5 --time-limit 30m'

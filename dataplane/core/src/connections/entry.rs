@@ -133,28 +133,44 @@ pub(crate) enum Sign {
     Reset,
 }
 
-/// One connection.
+/// One connection, in one line of the cache: with many of them a packet's decision is mostly waiting for memory.
 #[derive(Clone, Debug)]
+#[repr(align(64))]
 pub(crate) struct Entry {
     pub(crate) flow: Flow,
     pub(crate) pin: Pin,
-    /// How a server behind NAT knows it. Boxed: most connections have none.
-    pub(super) peer: Option<Box<Peer>>,
-    /// The Ethernet address that the client's last packet of this tenure came from, where answers pass here.
-    pub(super) way_back: Option<MacAddr>,
+    /// Boxed: most connections have none, and an entry is one line of memory.
+    pub(super) behind_nat: Option<Box<BehindNat>>,
     pub(super) state: State,
     pub(crate) record: Record,
     /// The tenure in which this ATM last saw a packet of it; what it knows from an earlier one is out of date.
     pub(super) tenure: u32,
     pub(super) seen: Instant,
-    /// The end was asked for; until then it is not asked for again.
-    pub(super) close_retry: Option<Instant>,
+    /// The record of its end was asked for.
+    pub(super) close_asked: bool,
     pub(super) held: Option<u32>,
     /// Set by the pass of `retain_marked` that is under way.
     pub(super) marked: bool,
 }
 
+const _: () = assert!(size_of::<Entry>() == 64, "one line of the cache");
+
+/// What is known of a connection whose server's answers pass here.
+#[derive(Clone, Debug)]
+pub(super) struct BehindNat {
+    /// How its server knows it.
+    pub(super) peer: Peer,
+    /// The Ethernet address that the client's last packet of this tenure came from.
+    pub(super) way_back: Option<MacAddr>,
+}
+
 impl Entry {
+    pub(super) fn forget_way_back(&mut self) {
+        if let Some(behind) = &mut self.behind_nat {
+            behind.way_back = None;
+        }
+    }
+
     /// Its record is not committed, and its first packet is held.
     pub(crate) fn waits(&self) -> bool {
         self.state == State::Pending

@@ -5,6 +5,7 @@
 
 mod entry;
 mod held;
+mod index;
 mod loads;
 mod peers;
 mod sticky;
@@ -16,12 +17,12 @@ use model::Instant;
 use model::connections::Pin;
 use model::ids::{ServerId, VirtualServiceId};
 use model::sticky::{StickyKey, StickyRules};
-use rustc_hash::FxHashMap;
 
 use crate::{DropReason, Limits, MacAddr};
-use entry::State;
+use entry::{BehindNat, State};
 pub(crate) use entry::{Entry, Flow, Record, Sign};
 use held::Held;
+use index::Index;
 use loads::Loads;
 pub(crate) use peers::Peer;
 use peers::Peers;
@@ -68,7 +69,7 @@ pub(crate) enum Wait {
 pub(crate) struct Connections {
     entries: Vec<Entry>,
     free: Vec<u32>,
-    by_flow: FxHashMap<Flow, u32>,
+    by_flow: Index,
     wheel: Wheel,
     held: Held,
     loads: Loads,
@@ -95,7 +96,7 @@ impl Connections {
         Self {
             entries: Vec::with_capacity(max),
             free: Vec::new(),
-            by_flow: FxHashMap::with_capacity_and_hasher(max, rustc_hash::FxBuildHasher),
+            by_flow: Index::with_capacity(max),
             wheel: Wheel::with_capacity(max),
             held: Held::new(limits.pending_max),
             loads: Loads::default(),
@@ -131,7 +132,7 @@ impl Connections {
     }
 
     pub(crate) fn find(&self, flow: Flow) -> Option<u32> {
-        self.by_flow.get(&flow).copied()
+        self.by_flow.find(flow, &self.entries)
     }
 
     pub(crate) fn get(&self, id: u32) -> Option<&Entry> {
@@ -231,7 +232,7 @@ impl Connections {
     pub(crate) fn forget_record(&mut self, id: u32) {
         if let Some(entry) = self.entries.get_mut(id as usize) {
             entry.record = Record::Local;
-            entry.close_retry = None;
+            entry.close_asked = false;
         }
     }
 
@@ -267,28 +268,36 @@ impl Connections {
         let Some(entry) = self.entries.get_mut(id as usize) else {
             return false;
         };
-        if let Some(old) = entry.peer.take() {
-            self.peers.remove(&old, id);
+        let old = entry.behind_nat.take();
+        if let Some(old) = &old {
+            self.peers.remove(&old.peer, id);
         }
         let Some(peer) = peer else { return true };
         let added = self.peers.add(peer, id);
         if added {
-            entry.peer = Some(Box::new(peer));
+            let way_back = old.and_then(|old| old.way_back);
+            entry.behind_nat = Some(Box::new(BehindNat { peer, way_back }));
         }
         added
     }
 
     /// Every connection in the table.
     pub(crate) fn ids(&self) -> Vec<u32> {
-        let mut ids: Vec<u32> = self.by_flow.values().copied().collect();
-        ids.sort_unstable();
-        ids
+        (0..)
+            .zip(&self.entries)
+            .filter(|(id, entry)| self.find(entry.flow) == Some(*id))
+            .map(|(id, _)| id)
+            .collect()
     }
 
     /// Remembers where the client's packets come from.
     pub(crate) fn came_from(&mut self, id: u32, mac: MacAddr) {
-        if let Some(entry) = self.entries.get_mut(id as usize) {
-            entry.way_back = Some(mac);
+        if let Some(behind) = self
+            .entries
+            .get_mut(id as usize)
+            .and_then(|entry| entry.behind_nat.as_mut())
+        {
+            behind.way_back = Some(mac);
         }
     }
 
@@ -296,7 +305,7 @@ impl Connections {
     pub(crate) fn way_back(&self, id: u32) -> Option<MacAddr> {
         self.get(id)
             .filter(|entry| entry.tenure == self.tenure)
-            .and_then(|entry| entry.way_back)
+            .and_then(|entry| entry.behind_nat.as_ref()?.way_back)
     }
 
     /// A packet of the server passed. It keeps an established connection alive, and its RST ends one; a handshake is only
@@ -316,18 +325,23 @@ impl Connections {
             if stale {
                 // What was known of it in an older tenure is out of date, as with a packet of the client.
                 entry.state = State::Established;
-                entry.way_back = None;
+                entry.forget_way_back();
             }
             entry.tenure = self.tenure;
             entry.seen = now;
-            entry.close_retry = None;
+            entry.close_asked = false;
         }
+    }
+
+    fn flows(&self) -> Vec<Flow> {
+        let entries = self.ids().into_iter().filter_map(|id| self.get(id));
+        entries.map(|entry| entry.flow).collect()
     }
 
     /// Takes the rules of a new table about sticky clients.
     pub(crate) fn set_sticky_rules(&mut self, rules: StickyRules, now: Instant) {
-        let flows = self.by_flow.keys().copied();
-        self.sticky.set_rules(rules, flows, now);
+        let flows = self.flows();
+        self.sticky.set_rules(rules, flows.into_iter(), now);
     }
 
     /// Takes the whole replicated table of sticky clients, after a snapshot.
@@ -336,8 +350,8 @@ impl Connections {
         all: impl Iterator<Item = (StickyKey, ServerId)>,
         now: Instant,
     ) {
-        let flows = self.by_flow.keys().copied();
-        self.sticky.replace(all, flows, now);
+        let flows = self.flows();
+        self.sticky.replace(all, flows.into_iter(), now);
     }
 
     /// Writes down what a packet said about its connection.
@@ -349,14 +363,14 @@ impl Connections {
         let before = entry.state;
         let stale = entry.tenure != self.tenure;
         if stale {
-            entry.way_back = None;
+            entry.forget_way_back();
         }
         let was_half_open = !stale && before == State::HalfOpen;
         entry.tenure = self.tenure;
         entry.seen = now;
         let known = if stale { State::Established } else { before };
         entry.state = known.after(sign);
-        entry.close_retry = None;
+        entry.close_asked = false;
         let after = entry.state;
         match (was_half_open, after == State::HalfOpen) {
             (false, true) => self.half_open += 1,
@@ -382,7 +396,7 @@ impl Connections {
     pub(crate) fn reopened(&mut self, id: u32) {
         if let Some(entry) = self.entries.get_mut(id as usize) {
             entry.record = Record::Asked;
-            entry.close_retry = None;
+            entry.close_asked = false;
         }
     }
 
@@ -391,13 +405,12 @@ impl Connections {
         let Some(entry) = self.entries.get_mut(id as usize) else {
             return;
         };
-        if self.by_flow.get(&entry.flow) != Some(&id) {
+        if !self.by_flow.remove(entry.flow, id) {
             return;
         }
-        self.by_flow.remove(&entry.flow);
         self.loads.remove(entry.flow.service(), entry.pin.server);
-        if let Some(peer) = entry.peer.take() {
-            self.peers.remove(&peer, id);
+        if let Some(behind) = entry.behind_nat.take() {
+            self.peers.remove(&behind.peer, id);
         }
         self.sticky.went(entry.flow, self.latest);
         if let Some(at) = entry.held.take() {
@@ -445,8 +458,7 @@ impl Connections {
 
     /// Its end was not asked for before.
     pub(crate) fn first_close(&self, id: u32) -> bool {
-        self.get(id)
-            .is_some_and(|entry| entry.close_retry.is_none())
+        self.get(id).is_some_and(|entry| !entry.close_asked)
     }
 
     /// Says when a due entry that stays is looked at again.
@@ -461,7 +473,7 @@ impl Connections {
                 Wait::Lease => self.timeout.max(REPLICATOR_RETRY),
             };
         if reason == Wait::Record {
-            entry.close_retry = Some(at);
+            entry.close_asked = true;
         }
         self.wheel.schedule(id, at);
     }
@@ -503,13 +515,12 @@ impl Connections {
         let entry = Entry {
             flow,
             pin,
-            peer: None,
-            way_back: None,
+            behind_nat: None,
             state,
             record,
             tenure: self.tenure,
             seen: now,
-            close_retry: None,
+            close_asked: false,
             held: None,
             marked: true,
         };
@@ -528,7 +539,7 @@ impl Connections {
                     .expect("`new` and `adopt` bound the table below 2^32 entries")
             }
         };
-        self.by_flow.insert(flow, id);
+        self.by_flow.insert(flow, id, &self.entries);
         self.loads.add(flow.service(), pin.server);
         self.latest = now;
         self.sticky.came(flow, now);
@@ -547,11 +558,10 @@ impl Connections {
     }
 
     fn deadline(&self, entry: &Entry) -> Instant {
-        let end = if entry.tenure == self.tenure {
+        if entry.tenure == self.tenure {
             entry.seen + entry.state.silence(self.timeout)
         } else {
             entry.seen.max(self.tenure_began) + self.timeout
-        };
-        entry.close_retry.map_or(end, |retry| end.max(retry))
+        }
     }
 }

@@ -28,6 +28,18 @@ impl<'a> Ip<&'a mut [u8]> {
     }
 }
 
+#[cfg(test)]
+impl<'a> Ip<&'a [u8]> {
+    /// Reads the version and proves the rest.
+    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        match version(bytes)? {
+            4 => Ipv4::parse(bytes).map(Self::V4),
+            6 => Ipv6::parse(bytes).map(Self::V6),
+            _ => Err(Malformed::Version),
+        }
+    }
+}
+
 fn version(bytes: &[u8]) -> Result<u8, Malformed> {
     bytes
         .first()

@@ -6,6 +6,8 @@
 pub(crate) mod arp;
 pub(crate) mod checksum;
 pub(crate) mod ethernet;
+#[cfg(test)]
+mod fuzz;
 pub(crate) mod icmp;
 pub(crate) mod ip;
 pub(crate) mod ipv4;

@@ -227,7 +227,7 @@ fn next_hops_are_asked_for_at_once_also_on_a_backup() {
     };
     let mut rig = Rig {
         forwarder: Forwarder::new(interface(), limits),
-        out: Recorder::default(),
+        out: Capture::default(),
         now: at(0),
     };
     let mut table = table();

@@ -322,7 +322,7 @@ fn a_backup_looks_at_an_idle_entry_seldom() {
     };
     let mut rig = Rig {
         forwarder: Forwarder::new(interface(), limits),
-        out: Recorder::default(),
+        out: Capture::default(),
         now: at(0),
     };
     rig.forwarder.install(
@@ -516,7 +516,7 @@ fn the_work_of_one_call_is_bounded_and_the_rest_is_not_forgotten() {
     };
     let mut rig = Rig {
         forwarder: Forwarder::new(interface(), limits),
-        out: Recorder::default(),
+        out: Capture::default(),
         now: at(0),
     };
     rig.forwarder.install(

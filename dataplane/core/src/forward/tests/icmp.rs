@@ -39,6 +39,7 @@ fn an_echo_request_is_answered_with_its_own_bytes() {
 #[test]
 fn damage_is_not_hidden_by_the_answer() {
     let mut rig = Rig::active();
+    rig.out.damaged = true;
     let ask = Packet::icmp(CLIENT, VIP, 8, 0, [0; 4], b"data").with(|p| p.payload[9] ^= 0x10);
     assert_eq!(rig.packet(&ask), Verdict::Answered);
     assert_ne!(crate::testing::sum(&rig.sent()[0][34..]), 0xffff);

@@ -6,23 +6,23 @@ use super::*;
 use crate::testing::{Packet6, neighbour};
 use crate::{Checksum, Event, Gso, Malformed};
 
-const VIP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x100);
-const CLIENT6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xc, 0, 0, 0, 0, 7);
-const SERVER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
-const ATM6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0xa);
-const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0xa);
+pub(super) const VIP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x100);
+pub(super) const CLIENT6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xc, 0, 0, 0, 0, 7);
+pub(super) const SERVER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+pub(super) const ATM6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0xa);
+pub(super) const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0xa);
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-const SERVER6_MAC: MacAddr = MacAddr([2, 0, 0, 0, 6, 1]);
+pub(super) const SERVER6_MAC: MacAddr = MacAddr([2, 0, 0, 0, 6, 1]);
 /// The solicited-node group of the VIP, and its Ethernet address.
 const GROUP: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, 0x100);
 const GROUP_MAC: MacAddr = MacAddr([0x33, 0x33, 0xff, 0, 1, 0]);
 
 /// Ports of the virtual services: what is outside and what is inside of the way to the server.
-const SIX_IN_SIX: u16 = 66;
-const FOUR_IN_SIX: u16 = 64;
-const SIX_IN_FOUR: u16 = 46;
-const DIRECT6: u16 = 6;
-const DNS: u16 = 53;
+pub(super) const SIX_IN_SIX: u16 = 66;
+pub(super) const FOUR_IN_SIX: u16 = 64;
+pub(super) const SIX_IN_FOUR: u16 = 46;
+pub(super) const DIRECT6: u16 = 6;
+pub(super) const DNS: u16 = 53;
 
 fn table6() -> ForwardingTable {
     let mut table = table();
@@ -61,7 +61,7 @@ fn table6() -> ForwardingTable {
 }
 
 impl Rig {
-    fn active6() -> Self {
+    pub(super) fn active6() -> Self {
         let mut rig = Self::backup();
         rig.forwarder.interface.address6 = Some(ATM6);
         rig.forwarder.interface.link_local = Some(LINK_LOCAL);

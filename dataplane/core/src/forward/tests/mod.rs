@@ -1,8 +1,11 @@
 //! The forwarder seen from outside: frames in, verdicts and frames out.
 
 mod arp;
+mod capture;
+mod checker;
 mod connections;
 mod fragments;
+mod fuzz;
 mod icmp;
 mod ipv6;
 mod lease;
@@ -21,11 +24,12 @@ use model::connections::{ConnectionChange, ConnectionKey};
 use model::ids::{Epoch, ServerId, VirtualServiceId};
 use model::sticky::StickyRules;
 
-use crate::testing::{ACK, Packet, Recorder, SYN, arp};
+use crate::testing::{ACK, Packet, SYN, arp};
 use crate::{
     Counters, DropReason, Forwarder, ForwardingTable, Frame, Interface, Lease, Limits, MacAddr,
     NextHop, Offload, Real, Verdict, VirtualService,
 };
+use capture::Capture;
 
 const ATM: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xa]);
 const ROUTER: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xc]);
@@ -132,7 +136,7 @@ fn tcp(from: u16, to: u16, flags: u8, data: &[u8]) -> Packet {
 /// A forwarder, its output, and the time.
 struct Rig {
     forwarder: Forwarder,
-    out: Recorder,
+    out: Capture,
     now: Instant,
 }
 
@@ -145,7 +149,7 @@ impl Rig {
         };
         let mut rig = Self {
             forwarder: Forwarder::new(interface(), limits),
-            out: Recorder::default(),
+            out: Capture::default(),
             now: at(0),
         };
         rig.forwarder.install(table(), rig.now);

@@ -159,7 +159,7 @@ fn is_own_question(frame: &[u8]) -> bool {
 
 /// Checks all that was emitted since the last call, at an instant at which the lease was held or not.
 fn check_output(rig: &mut Rig, held: bool) -> Result<(), TestCaseError> {
-    let out = std::mem::take(&mut rig.out);
+    let out = std::mem::take(&mut *rig.out);
     for frame in &out.frames {
         prop_assert!(
             held || is_own_question(frame),
@@ -188,6 +188,7 @@ fn check_output(rig: &mut Rig, held: bool) -> Result<(), TestCaseError> {
 fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
     let frames = frames();
     let mut rig = Rig::backup();
+    rig.out.damaged = true;
     let mut model = Model::default();
     let mut received = SERVERS.len() as u64;
     for step in steps {
@@ -329,6 +330,7 @@ fn the_planted_fault_is_found() {
 fn no_bytes_panic() {
     bolero::check!().for_each(|bytes: &[u8]| {
         let mut rig = Rig::active();
+        rig.out.damaged = true;
         rig.established(1);
         let _ = rig.raw(bytes);
         let (head, rest) = bytes.split_at(bytes.len().min(8));

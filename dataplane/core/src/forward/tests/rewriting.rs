@@ -78,6 +78,7 @@ fn the_inner_packet_is_left_alone() {
         let mut rig = Rig::active();
         rig.established(1);
         let packet = tcp(1, QUORUM, ACK, b"odd").with(change);
+        rig.out.damaged = checker::check(&packet.frame(ROUTER, ATM)).is_err();
         assert_eq!(rig.packet(&packet), Verdict::Transmit);
         let sent = rig.sent();
         assert_eq!(sent, [tunnelled(&packet, &sent[0])]);
