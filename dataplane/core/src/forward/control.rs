@@ -27,6 +27,7 @@ impl Forwarder {
         }
         self.connections
             .configure(table.connections_max, table.connection_timeout);
+        self.counters.keep(&table);
         let routes = Routes::compile(table, &self.routes, &mut self.neighbours, now);
         let vips_changed = routes.vips != self.routes.vips;
         self.routes = routes;

@@ -107,7 +107,7 @@ impl Forwarder {
     ) -> Verdict {
         self.about = About::default();
         let verdict = self.decide(frame, waited, now, out);
-        self.counters.count(verdict);
+        self.counters.count(verdict, self.about);
         verdict
     }
 
