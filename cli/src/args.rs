@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use dataplane::MacAddr;
+use dataplane::{MacAddr, Prefix};
 
 use crate::endpoint::Endpoint;
 
@@ -90,8 +90,10 @@ pub(crate) enum Command {
     /// Check, show and apply configurations
     #[command(subcommand)]
     Config(Config),
-    /// Show the counters of the ATM that answers
-    Counters,
+    /// Show the counters of the ATM that answers, and what became of the frames of each service and server
+    Counters(Counters),
+    /// Follow the decisions on single frames as they are made, until Ctrl-C
+    Trace(Trace),
     /// Show the digest of the replicated state of the ATM that answers: equal at equal indexes on all ATMs
     Digest,
     /// Say what an active ATM would do with each frame of a capture, without asking the cluster
@@ -119,6 +121,35 @@ pub(crate) struct Connections {
     /// At most so many, up to a million [default: as many as the ATM gives]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=CONNECTIONS_MAX))]
     pub(crate) limit: Option<u64>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Counters {
+    /// Only frames about this service
+    #[arg(long, value_name = "NAME")]
+    pub(crate) service: Option<String>,
+    /// Only frames about this server
+    #[arg(long, value_name = "NAME")]
+    pub(crate) server: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Trace {
+    /// The virtual address
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) vip: IpAddr,
+    /// Only frames from or to this client, or these clients
+    #[arg(long, value_name = "ADDRESS[/PREFIX]")]
+    pub(crate) client: Option<Prefix>,
+    /// Only frames about this service
+    #[arg(long, value_name = "NAME")]
+    pub(crate) service: Option<String>,
+    /// End after so many decisions
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+    /// Of the ATM that is asked, rather than of the one that leads
+    #[arg(long)]
+    pub(crate) local: bool,
 }
 
 #[derive(Debug, ClapArgs)]

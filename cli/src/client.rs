@@ -1,6 +1,6 @@
 //! One question to the cluster: which ATM is asked, for how long, and what its answer means.
 //!
-//! Every channel is built here. Every call has a deadline; nothing is asked twice, and the next endpoint is tried only
+//! Every channel is built here. Every call has a deadline (a stream that is followed: its beginning); nothing is asked twice, and the next endpoint is tried only
 //! when the one before cannot have done anything, which is said on stderr.
 
 use std::error::Error;
@@ -36,13 +36,15 @@ pub(crate) enum Effect {
 /// A connected ATM. Each of its calls carries the deadline, so that the ATM too knows when to give up.
 pub(crate) type Admin = AdminClient<InterceptedService<Channel, Deadline>>;
 
-/// Puts the time that is left into each request.
+/// Puts the time that is left into each request; `None`: the answer may take as long as it likes.
 #[derive(Clone, Debug)]
-pub(crate) struct Deadline(Duration);
+pub(crate) struct Deadline(Option<Duration>);
 
 impl Interceptor for Deadline {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request.set_timeout(self.0);
+        if let Some(left) = self.0 {
+            request.set_timeout(left);
+        }
         Ok(request)
     }
 }
@@ -55,10 +57,39 @@ pub(crate) async fn ask<T>(
     call: impl AsyncFn(Admin) -> Result<T, Status>,
 ) -> Result<T, Failure> {
     let timeout = global.timeout_or(timeout_default);
+    let (answer, _) = ask_in_turn(global, effect, timeout, Deadline(Some(timeout)), call).await?;
+    Ok(answer)
+}
+
+/// Asks for a stream like [`ask`], for reading: `call` returns when it has begun, and only this has to happen in time. Also
+/// returns who answers.
+pub(crate) async fn follow<T>(
+    global: &Global,
+    timeout_default: Duration,
+    call: impl AsyncFn(Admin) -> Result<T, Status>,
+) -> Result<(T, Endpoint), Failure> {
+    let timeout = global.timeout_or(timeout_default);
+    ask_in_turn(global, Effect::Reads, timeout, Deadline(None), call).await
+}
+
+/// What it means that a stream of `endpoint` that had begun has ended like this.
+pub(crate) fn broken(endpoint: &Endpoint, status: &Status) -> Failure {
+    // It has no deadline that could have passed.
+    let (meaning, why) = meaning(status, Duration::ZERO);
+    failure(endpoint, Effect::Reads, meaning, why)
+}
+
+async fn ask_in_turn<T>(
+    global: &Global,
+    effect: Effect,
+    timeout: Duration,
+    deadline: Deadline,
+    call: impl AsyncFn(Admin) -> Result<T, Status>,
+) -> Result<(T, Endpoint), Failure> {
     let mut endpoints = global.endpoints.iter().peekable();
     while let Some(endpoint) = endpoints.next() {
-        let failure = match ask_one(endpoint, effect, timeout, &call).await {
-            Ok(answer) => return Ok(answer),
+        let failure = match ask_one(endpoint, effect, timeout, deadline.clone(), &call).await {
+            Ok(answer) => return Ok((answer, endpoint.clone())),
             Err(failure) => failure,
         };
         match (&failure, endpoints.peek()) {
@@ -78,25 +109,30 @@ async fn ask_one<T>(
     endpoint: &Endpoint,
     effect: Effect,
     timeout: Duration,
+    deadline: Deadline,
     call: impl AsyncFn(Admin) -> Result<T, Status>,
 ) -> Result<T, Failure> {
     let channel = connect(endpoint, timeout).await?;
-    let admin = AdminClient::with_interceptor(channel, Deadline(timeout))
+    let admin = AdminClient::with_interceptor(channel, deadline)
         .max_decoding_message_size(MESSAGE_BYTES_MAX);
     let (unanswered, why) = match tokio::time::timeout(timeout, call(admin)).await {
         Ok(Ok(answer)) => return Ok(answer),
         Ok(Err(status)) => meaning(&status, timeout),
         Err(_) => (Meaning::Silence, too_late(timeout)),
     };
+    Err(failure(endpoint, effect, unanswered, why))
+}
+
+fn failure(endpoint: &Endpoint, effect: Effect, meaning: Meaning, why: String) -> Failure {
     let endpoint = endpoint.clone();
-    Err(match (unanswered, effect) {
+    match (meaning, effect) {
         (Meaning::Refusal, _) => Failure::Refused(why),
         (Meaning::Silence, Effect::Reads) => Failure::Unreachable { endpoint, why },
         (Meaning::CannotServe, Effect::Reads) => Failure::Unavailable { endpoint, why },
         (Meaning::Silence | Meaning::CannotServe, Effect::Changes) => {
             Failure::Unknown { endpoint, why }
         }
-    })
+    }
 }
 
 async fn connect(endpoint: &Endpoint, timeout: Duration) -> Result<Channel, Failure> {

@@ -193,6 +193,47 @@ pub(crate) struct Counters {
     /// Whose they are.
     pub(crate) atm: String,
     pub(crate) counters: BTreeMap<String, u64>,
+    pub(crate) by_service: Vec<ServiceCounter>,
+}
+
+/// Frames about one virtual service and server that ended in one verdict.
+#[derive(Debug, Serialize)]
+pub(crate) struct ServiceCounter {
+    /// `None`: about none.
+    pub(crate) service: Option<String>,
+    /// With the port.
+    pub(crate) vip: Option<String>,
+    /// `None`: about none, or it was not known yet.
+    pub(crate) server: Option<String>,
+    pub(crate) verdict: String,
+    pub(crate) value: u64,
+}
+
+/// One decision of `trace`.
+#[derive(Debug, Serialize)]
+pub(crate) struct TracedFrame {
+    /// Nanoseconds since 1970.
+    pub(crate) at_unix_ns: u64,
+    pub(crate) summary: String,
+    /// Bytes, Ethernet header included.
+    pub(crate) length: u32,
+    pub(crate) source: Option<String>,
+    pub(crate) source_port: Option<u32>,
+    pub(crate) destination: Option<String>,
+    pub(crate) destination_port: Option<u32>,
+    pub(crate) protocol: Option<String>,
+    /// Of TCP.
+    pub(crate) flags: Option<String>,
+    pub(crate) verdict: String,
+    pub(crate) service: Option<String>,
+    pub(crate) server: Option<String>,
+    pub(crate) why: String,
+}
+
+/// Decisions of `trace` that are not told.
+#[derive(Debug, Serialize)]
+pub(crate) struct Missed {
+    pub(crate) missed: u64,
 }
 
 /// `digest`.
@@ -416,6 +457,40 @@ impl From<v1::CountersReply> for Counters {
             counters: counters
                 .map(|counter| (counter.name, counter.value))
                 .collect(),
+            by_service: converted(reply.by_service),
+        }
+    }
+}
+
+impl From<v1::ServiceCounter> for ServiceCounter {
+    fn from(counter: v1::ServiceCounter) -> Self {
+        Self {
+            service: filled(counter.service),
+            vip: filled(counter.vip),
+            server: filled(counter.server),
+            verdict: counter.verdict,
+            value: counter.value,
+        }
+    }
+}
+
+impl From<v1::TracedFrame> for TracedFrame {
+    fn from(frame: v1::TracedFrame) -> Self {
+        let port = |port: u32| (port > 0).then_some(port);
+        Self {
+            at_unix_ns: frame.at_unix_ns,
+            summary: frame.summary,
+            length: frame.length,
+            source: filled(frame.source),
+            source_port: port(frame.source_port),
+            destination: filled(frame.destination),
+            destination_port: port(frame.destination_port),
+            protocol: filled(frame.protocol),
+            flags: filled(frame.flags),
+            verdict: frame.verdict,
+            service: filled(frame.service),
+            server: filled(frame.server),
+            why: frame.why,
         }
     }
 }
@@ -432,6 +507,10 @@ impl From<v1::DigestReply> for Digest {
                 .collect(),
         }
     }
+}
+
+fn filled(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 fn converted<T, U: From<T>>(from: Vec<T>) -> Vec<U> {

@@ -23,10 +23,28 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
 
 /// Writes a result to stdout as one line of JSON.
 pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
-    let mut text =
-        serde_json::to_string(value).map_err(|error| Failure::Output(io::Error::other(error)))?;
+    let mut text = json(value)?;
     text.push('\n');
     print(&text)
+}
+
+fn json(value: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string(value).map_err(|error| Failure::Output(io::Error::other(error)))
+}
+
+/// Writes one line of a result that goes on to stdout, at once. `false`: nobody listens any more.
+pub(crate) fn print_line(line: &str) -> Result<bool, Failure> {
+    let mut stdout = io::stdout().lock();
+    match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::Output(error)),
+    }
+}
+
+/// The same, as JSON.
+pub(crate) fn print_line_json(value: &impl Serialize) -> Result<bool, Failure> {
+    print_line(&json(value)?)
 }
 
 /// Writes one line to stderr; where nobody listens there is nobody to tell.

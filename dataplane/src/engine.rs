@@ -26,6 +26,7 @@ use crate::offload::EgressGate;
 use crate::outlet::Outlet;
 use crate::port::{self, Addresses6, Found, PortKind, ReceiveCounters, Receiver};
 use crate::stats::{Count, Stats};
+use crate::trace::{NewTrace, TraceError, Traces};
 use crate::wake;
 
 /// Control messages taken per batch, so that a busy node cannot keep frames waiting.
@@ -46,6 +47,7 @@ pub(crate) enum Control {
     Barrier(oneshot::Sender<()>),
     Relinquish(oneshot::Sender<()>),
     Snapshot(oneshot::Sender<Snapshot>),
+    Trace(NewTrace, oneshot::Sender<Result<(), TraceError>>),
     Shutdown,
 }
 
@@ -86,6 +88,7 @@ pub(crate) struct Engine {
     pub(crate) control: mpsc::Receiver<Control>,
     pub(crate) waker: Arc<OwnedFd>,
     pub(crate) stats: Arc<Stats>,
+    pub(crate) traces: Traces,
     pub(crate) opener: Opener,
 }
 
@@ -143,11 +146,17 @@ impl Engine {
         let lease = self.outlet.begin(now);
         self.forwarder.set_lease(lease, now, &mut self.outlet);
         self.take_control(now, answers);
+        self.traces.drop_ended();
         if let Some(receiver) = &mut self.receiver {
             for index in 0..frames {
                 if let Some((frame, waited)) = receiver.frame(index) {
-                    let _counted_by_the_core =
-                        self.forwarder.receive(frame, waited, now, &mut self.outlet);
+                    // The core may change the bytes.
+                    let glimpse = self.traces.glimpse(frame.bytes);
+                    let verdict = self.forwarder.receive(frame, waited, now, &mut self.outlet);
+                    if let Some(glimpse) = glimpse {
+                        let about = self.forwarder.about();
+                        self.traces.tell(&glimpse, now, verdict, about);
+                    }
                 }
             }
             receiver.release();
@@ -250,6 +259,10 @@ impl Engine {
                     answers.reached.push(reached);
                 }
                 Control::Snapshot(wanted) => answers.snapshots.push(wanted),
+                Control::Trace(trace, begun) => {
+                    // Who asked and went away has dropped the other end of the trace, too.
+                    let _gone = begun.send(self.traces.begin(trace));
+                }
                 Control::Shutdown => {
                     answers.shutdown = true;
                     return;

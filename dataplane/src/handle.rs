@@ -20,6 +20,7 @@ use crate::offload::EgressGate;
 use crate::outlet::{Event, Outlet};
 use crate::port::{self, Addresses6, InterfaceError, PortKind};
 use crate::stats::Stats;
+use crate::trace::{self, Trace, TraceError, TraceFilter, Traces};
 use crate::wake;
 
 /// Messages that wait for the engine. It takes up to 64 per batch, so this is a few milliseconds; past it the node waits.
@@ -168,6 +169,7 @@ pub(crate) fn assemble(
         control: control_receiver,
         waker: Arc::clone(&waker),
         stats: Arc::clone(&stats),
+        traces: Traces::default(),
         opener: Opener::new(
             config.interface,
             config.address,
@@ -266,6 +268,16 @@ impl Handle {
     /// Counters and sizes between two batches; costs the engine one copy of them.
     pub async fn snapshot(&self) -> Result<Snapshot, Gone> {
         self.ask(Control::Snapshot).await
+    }
+
+    /// Follows the decisions on the frames that pass `filter`, from the next batch on, until the trace is dropped. The packet
+    /// path never waits for whoever follows: it loses decisions, and learns how many.
+    pub async fn trace(&self, filter: TraceFilter) -> Result<Trace, TraceError> {
+        let (new, trace) = trace::new(filter, Arc::clone(&self.shared.waker));
+        self.ask(|begun| Control::Trace(new, begun))
+            .await
+            .map_err(|Gone| TraceError::Gone)??;
+        Ok(trace)
     }
 
     /// Entries of the connection table.

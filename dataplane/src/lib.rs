@@ -16,6 +16,8 @@ mod port;
 #[cfg(atm_sim)]
 pub mod simulation;
 mod stats;
+mod summary;
+mod trace;
 mod wake;
 
 pub use clock::boottime;
@@ -30,3 +32,5 @@ pub use port::{
     Addresses6, InterfaceError, PortKind, ReceiveCounters, UnknownPort, addresses6, interface_names,
 };
 pub use stats::{Count, Stats};
+pub use summary::Summary;
+pub use trace::{BadPrefix, Decision, Prefix, TRACES_MAX, Trace, TraceError, TraceFilter, Traced};

@@ -4,7 +4,8 @@
 mod tests {
     use std::collections::BTreeMap;
 
-    use dataplane::offline::{Capture, CaptureWriter, Offline, Resolution, Setup, Summary};
+    use dataplane::Summary;
+    use dataplane::offline::{Capture, CaptureWriter, Offline, Resolution, Setup};
 
     const CONF: &str = "\
 Services

@@ -6,10 +6,8 @@ use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use dataplane::MacAddr;
-use dataplane::offline::{
-    Capture, CaptureWriter, Captured, Explained, Offline, Setup, SetupError, Summary,
-};
+use dataplane::offline::{Capture, CaptureWriter, Captured, Explained, Offline, Setup, SetupError};
+use dataplane::{MacAddr, Summary};
 
 use crate::args::{Explain, Format, Global};
 use crate::failure::Failure;

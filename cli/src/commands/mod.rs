@@ -9,6 +9,7 @@ mod explain;
 mod failover;
 mod local;
 mod status;
+mod trace;
 
 use std::time::Duration;
 
@@ -30,7 +31,8 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
         Command::Failover { to } => failover::run(global, to.as_deref()).await,
         Command::Atm(command) => atm::run(global, command).await,
         Command::Config(command) => config::run(global, command).await,
-        Command::Counters => counters::run(global).await,
+        Command::Counters(filter) => counters::run(global, filter).await,
+        Command::Trace(arguments) => trace::run(global, arguments).await,
         Command::Digest => digest::run(global).await,
         Command::Explain(arguments) => explain::run(global, arguments),
         Command::Version => local::version(global),

@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 
 use proto::v1;
 use proto::v1::admin_server::{Admin, AdminServer};
+use proto::v1::trace_reply::Event;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -31,6 +32,9 @@ pub(crate) struct Script {
     pub(crate) applied: v1::ApplyConfigReply,
     pub(crate) counters: v1::CountersReply,
     pub(crate) digest: v1::DigestReply,
+    pub(crate) traced: Vec<Event>,
+    /// How the stream of decisions ends; without it, it does not.
+    pub(crate) trace_end: Option<(Code, String)>,
 }
 
 impl Script {
@@ -51,8 +55,9 @@ pub(crate) enum Asked {
     Forget(v1::ForgetAtmRequest),
     Show(v1::ShowConfigRequest),
     Apply(v1::ApplyConfigRequest),
-    Counters,
+    Counters(v1::CountersRequest),
     Digest,
+    Trace(v1::TraceRequest),
 }
 
 /// A running double; it ends when dropped.
@@ -151,6 +156,7 @@ impl Service {
 impl Admin for Service {
     type ListConnectionsStream =
         Pin<Box<dyn Stream<Item = Result<v1::ConnectionList, Status>> + Send>>;
+    type TraceStream = Pin<Box<dyn Stream<Item = Result<v1::TraceReply, Status>> + Send>>;
 
     async fn status(
         &self,
@@ -211,7 +217,7 @@ impl Admin for Service {
         &self,
         request: Request<v1::CountersRequest>,
     ) -> Result<Response<v1::CountersReply>, Status> {
-        self.answer(request, |_| Asked::Counters, &self.script.counters)
+        self.answer(request, Asked::Counters, &self.script.counters)
             .await
     }
 
@@ -221,5 +227,26 @@ impl Admin for Service {
     ) -> Result<Response<v1::DigestReply>, Status> {
         self.answer(request, |_| Asked::Digest, &self.script.digest)
             .await
+    }
+
+    async fn trace(
+        &self,
+        request: Request<v1::TraceRequest>,
+    ) -> Result<Response<Self::TraceStream>, Status> {
+        let events = self
+            .answer(request, Asked::Trace, &self.script.traced)
+            .await?
+            .into_inner();
+        let replies = events
+            .into_iter()
+            .map(|event| Ok(v1::TraceReply { event: Some(event) }));
+        let replies = tokio_stream::iter(replies);
+        Ok(Response::new(match self.script.trace_end.clone() {
+            Some((code, message)) => {
+                let end = Err(Status::new(code, message));
+                Box::pin(replies.chain(tokio_stream::once(end)))
+            }
+            None => Box::pin(replies.chain(tokio_stream::pending())),
+        }))
     }
 }

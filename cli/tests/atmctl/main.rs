@@ -25,3 +25,5 @@ mod reach;
 mod run;
 #[cfg(test)]
 mod status;
+#[cfg(test)]
+mod trace;

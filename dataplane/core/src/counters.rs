@@ -1,6 +1,7 @@
 //! What happened, counted. Only the forwarder writes; the engine copies.
 
-use crate::{DropReason, Verdict};
+use crate::tally::{Tallied, Tally};
+use crate::{About, DropReason, ForwardingTable, Verdict};
 
 /// Counters since the forwarder was made; they never wrap in practice (2^64) and are never reset.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -8,6 +9,7 @@ pub struct Counters {
     verdicts: [u64; Verdict::COUNT],
     held_dropped: [u64; Verdict::COUNT],
     events: [u64; Event::COUNT],
+    tally: Tally,
 }
 
 /// What is worth counting besides the verdicts.
@@ -91,6 +93,7 @@ impl Default for Counters {
             verdicts: [0; Verdict::COUNT],
             held_dropped: [0; Verdict::COUNT],
             events: [0; Event::COUNT],
+            tally: Tally::default(),
         }
     }
 }
@@ -111,13 +114,31 @@ impl Counters {
         self.held_dropped[Verdict::Drop(reason).index()]
     }
 
+    /// Frames whose verdict was [`Held`](Verdict::Held) and that were later thrown away, each reason at the
+    /// [`index`](Verdict::index) of its verdict.
+    pub const fn all_held_dropped(&self) -> &[u64; Verdict::COUNT] {
+        &self.held_dropped
+    }
+
+    /// Frames of every virtual service and server in the table by verdict, in the order of these three. What became later of
+    /// frames that were [`Held`](Verdict::Held) is not told apart.
+    pub fn tallied(&self) -> Vec<Tallied> {
+        self.tally.rows()
+    }
+
     /// How often this happened.
     pub const fn event(&self, event: Event) -> u64 {
         self.events[event as usize]
     }
 
-    pub(crate) const fn count(&mut self, verdict: Verdict) {
+    pub(crate) fn count(&mut self, verdict: Verdict, about: About) {
         self.verdicts[verdict.index()] += 1;
+        self.tally.count(about, verdict);
+    }
+
+    /// Services and servers that are not in this table are not told apart any more.
+    pub(crate) fn keep(&mut self, table: &ForwardingTable) {
+        self.tally.keep(table);
     }
 
     pub(crate) const fn count_held_dropped(&mut self, reason: DropReason) {

@@ -18,6 +18,7 @@ mod scheduler;
 mod sink;
 mod speaker;
 mod table;
+mod tally;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod verdict;
@@ -29,4 +30,5 @@ pub use frame::{Checksum, Frame, Gso, MacAddr, Offload};
 pub use model::lease::Lease;
 pub use sink::Sink;
 pub use table::{ForwardingTable, Interface, Limits, NextHop, Real, VirtualService};
+pub use tally::Tallied;
 pub use verdict::{DropReason, Malformed, Verdict};

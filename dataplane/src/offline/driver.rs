@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use dataplane_core::{
-    Counters, DropReason, Forwarder, ForwardingTable, Frame, Lease, Limits, MacAddr, NextHop,
-    Offload, Sink, Verdict,
+    DropReason, Forwarder, ForwardingTable, Frame, Lease, Limits, MacAddr, NextHop, Offload, Sink,
+    Verdict,
 };
 use model::Instant;
 use model::command::{BATCH_CHANGES_MAX, Command, Response};
@@ -158,7 +158,7 @@ impl Offline {
             });
         }
         let mut wire = Wire::new(captured.time, emit);
-        let before = self.forwarder.counters().clone();
+        let before = *self.forwarder.counters().all_held_dropped();
         let verdict = self
             .forwarder
             .receive(whole(bytes), Duration::ZERO, now, &mut wire);
@@ -265,12 +265,10 @@ impl Offline {
     }
 
     /// Why a held frame was thrown away since then.
-    fn held_dropped_since(&self, before: &Counters) -> Option<DropReason> {
-        let now = self.forwarder.counters();
+    fn held_dropped_since(&self, before: &[u64; Verdict::COUNT]) -> Option<DropReason> {
+        let now = self.forwarder.counters().all_held_dropped();
         Verdict::ALL.into_iter().find_map(|verdict| match verdict {
-            Verdict::Drop(reason) if now.held_dropped(reason) > before.held_dropped(reason) => {
-                Some(reason)
-            }
+            Verdict::Drop(reason) if now[verdict.index()] > before[verdict.index()] => Some(reason),
             Verdict::Transmit
             | Verdict::Held
             | Verdict::Answered

@@ -1,7 +1,7 @@
 //! Captures through the core, offline: what an active ATM with a configuration would do with each frame of a file.
 //!
 //! `capture` reads pcap and pcapng, `setup` makes the state and the interface of the ATM, `driver` plays the engine and the
-//! cluster around the core, `network` the hosts on the wire, `writer` keeps what is sent, `summary` says what a frame is.
+//! cluster around the core, `network` the hosts on the wire, `writer` keeps what is sent.
 //! No decision is made here.
 
 mod capture;
@@ -10,11 +10,9 @@ mod input;
 mod network;
 mod pcapng;
 mod setup;
-mod summary;
 mod writer;
 
 pub use capture::{Capture, CaptureError, Captured, FRAME_BYTES_MAX, Resolution};
 pub use driver::{Emit, Explained, Offline, Outcome};
 pub use setup::{Setup, SetupError};
-pub use summary::Summary;
 pub use writer::CaptureWriter;

@@ -16,3 +16,5 @@ mod multicast;
 mod silence;
 #[cfg(test)]
 mod stream;
+#[cfg(test)]
+mod trace;

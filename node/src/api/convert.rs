@@ -1,10 +1,16 @@
 //! The model's types as those of `proto/atm/admin.proto`: every conversion of a value stands here.
 
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::SocketAddr;
+
+use dataplane_core::{About, Tallied};
 use model::conf::{Config, Diagnostic, Protocol, Replication, Scheduler, Severity};
 use model::connections::ConnectionKey;
-use model::ids::ServerId;
-use model::state::{ServiceEntry, State};
+use model::ids::{ServerId, VirtualServiceId};
+use model::state::{ServerEntry, ServiceEntry, State};
 use proto::v1;
+use tonic::Status;
 
 /// A diagnostic of the configuration.
 pub(super) fn problem(found: &Diagnostic) -> v1::Problem {
@@ -45,11 +51,84 @@ pub(super) fn connection(
     let service = state.services().get(&key.service)?;
     Some(v1::Connection {
         protocol: protocol(service.protocol).into(),
-        client: std::net::SocketAddr::new(key.client, key.port).to_string(),
-        vip: std::net::SocketAddr::new(service.vip, service.port).to_string(),
+        client: SocketAddr::new(key.client, key.port).to_string(),
+        vip: SocketAddr::new(service.vip, service.port).to_string(),
         service: service.name.clone(),
         server: state.servers().get(&server)?.name.clone(),
     })
+}
+
+/// Refuses a name that no service has; empty stands for all.
+pub(super) fn known_service(state: &State, name: &str) -> Result<(), Status> {
+    let known = state.services().values().any(|entry| entry.name == name);
+    known_or_empty(state, "service", name, known)
+}
+
+/// Refuses a name that no server has; empty stands for all.
+pub(super) fn known_server(state: &State, name: &str) -> Result<(), Status> {
+    let known = state.servers().values().any(|entry| entry.name == name);
+    known_or_empty(state, "server", name, known)
+}
+
+fn known_or_empty(state: &State, what: &str, name: &str, known: bool) -> Result<(), Status> {
+    if known || name.is_empty() {
+        return Ok(());
+    }
+    let version = state.config_number();
+    Err(Status::not_found(format!(
+        "no {what} named {name} in version {version}"
+    )))
+}
+
+/// The names of what the packet path knows by number.
+pub(super) struct Names {
+    services: BTreeMap<VirtualServiceId, (String, SocketAddr)>,
+    servers: BTreeMap<ServerId, String>,
+}
+
+impl Names {
+    /// The names in this state.
+    pub(super) fn of(state: &State) -> Self {
+        let service = |(id, entry): (&VirtualServiceId, &ServiceEntry)| {
+            let vip = SocketAddr::new(entry.vip, entry.port);
+            (*id, (entry.name.clone(), vip))
+        };
+        let server = |(id, entry): (&ServerId, &ServerEntry)| (*id, entry.name.clone());
+        Self {
+            services: state.services().iter().map(service).collect(),
+            servers: state.servers().iter().map(server).collect(),
+        }
+    }
+
+    /// The service that a frame was about; empty: none.
+    pub(super) fn service(&self, about: About) -> String {
+        let known = |id| self.services.get(&id).map(|(name, _)| name);
+        name(about.service, known)
+    }
+
+    /// The server that a frame was about; empty: none.
+    pub(super) fn server(&self, about: About) -> String {
+        name(about.server, |id| self.servers.get(&id))
+    }
+}
+
+/// The packet path may have a number a moment longer than the state.
+fn name<'a, I: Copy + Display>(id: Option<I>, known: impl Fn(I) -> Option<&'a String>) -> String {
+    id.map_or_else(String::new, |id| {
+        known(id).map_or_else(|| format!("number {id}"), Clone::clone)
+    })
+}
+
+/// How many frames about one virtual service and server ended in one verdict.
+pub(super) fn service_counter(names: &Names, row: &Tallied) -> v1::ServiceCounter {
+    let service = row.about.service.and_then(|id| names.services.get(&id));
+    v1::ServiceCounter {
+        service: names.service(row.about),
+        vip: service.map_or_else(String::new, |(_, vip)| vip.to_string()),
+        server: names.server(row.about),
+        verdict: row.verdict.name().into(),
+        value: row.frames,
+    }
 }
 
 /// Every virtual host with its services and how many connections each has.
@@ -115,7 +194,7 @@ fn virtual_service(
 
 /// Every server with what it offers. A server that left the configuration is shown while it has connections.
 pub(super) fn servers(state: &State) -> Vec<v1::ServerStatus> {
-    let server_status = |(id, entry): (&ServerId, &model::state::ServerEntry)| {
+    let server_status = |(id, entry): (&ServerId, &ServerEntry)| {
         let mut services: Vec<v1::ServerServiceStatus> = Vec::new();
         for (service_id, service) in state.services() {
             let weight = state

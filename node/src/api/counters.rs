@@ -5,9 +5,17 @@ use proto::v1;
 use tonic::Status;
 
 use super::cluster::Cluster;
+use super::convert;
 
 impl Cluster {
-    pub(super) async fn counters(&self) -> Result<Vec<v1::Counter>, Status> {
+    /// All counters; those by service and server as the request narrows them down.
+    pub(super) async fn counters(
+        &self,
+        request: &v1::CountersRequest,
+    ) -> Result<v1::CountersReply, Status> {
+        let (state, _) = self.machine.state();
+        convert::known_service(&state, &request.service)?;
+        convert::known_server(&state, &request.server)?;
         let engine = self.packets.engine();
         let snapshot = engine
             .snapshot()
@@ -83,6 +91,19 @@ impl Cluster {
             snapshot.connections as u64,
         ));
         counters.push(counter("engine-pending".into(), snapshot.pending as u64));
-        Ok(counters)
+        let names = convert::Names::of(&state);
+        let tallied = verdicts.tallied();
+        let by_service = tallied
+            .iter()
+            .map(|row| convert::service_counter(&names, row));
+        let wanted = |row: &v1::ServiceCounter| {
+            (request.service.is_empty() || row.service == request.service)
+                && (request.server.is_empty() || row.server == request.server)
+        };
+        Ok(v1::CountersReply {
+            atm: self.myself.name.clone(),
+            counters,
+            by_service: by_service.filter(wanted).collect(),
+        })
     }
 }

@@ -8,6 +8,7 @@ mod read;
 mod relay;
 mod service;
 mod status;
+mod trace;
 
 pub(crate) use cluster::Cluster;
 pub(crate) use service::AdminService;

@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status};
 use super::cluster::Cluster;
 use super::convert;
 use super::relay::{self, ASK_TIMEOUT, Client, Leadership};
+use super::trace::Decisions;
 
 /// Connections per message of a listing.
 const PAGE: usize = 1000;
@@ -41,6 +42,7 @@ type Pages = Pin<Box<dyn Stream<Item = Result<v1::ConnectionList, Status>> + Sen
 #[tonic::async_trait]
 impl Admin for AdminService {
     type ListConnectionsStream = Pages;
+    type TraceStream = Decisions;
 
     async fn status(
         &self,
@@ -76,30 +78,8 @@ impl Admin for AdminService {
         let cluster = self.cluster()?;
         let request = request.into_inner();
         let (state, _) = cluster.machine.state();
-        if !request.service.is_empty()
-            && !state
-                .services()
-                .values()
-                .any(|entry| entry.name == request.service)
-        {
-            return Err(Status::not_found(format!(
-                "no service named {} in version {}",
-                request.service,
-                state.config_number()
-            )));
-        }
-        if !request.server.is_empty()
-            && !state
-                .servers()
-                .values()
-                .any(|entry| entry.name == request.server)
-        {
-            return Err(Status::not_found(format!(
-                "no server named {} in version {}",
-                request.server,
-                state.config_number()
-            )));
-        }
+        convert::known_service(&state, &request.service)?;
+        convert::known_server(&state, &request.server)?;
         let limit = if request.limit == 0 {
             usize::MAX
         } else {
@@ -185,14 +165,10 @@ impl Admin for AdminService {
 
     async fn counters(
         &self,
-        _request: Request<v1::CountersRequest>,
+        request: Request<v1::CountersRequest>,
     ) -> Result<Response<v1::CountersReply>, Status> {
         let cluster = self.cluster()?;
-        let counters = cluster.counters().await?;
-        Ok(Response::new(v1::CountersReply {
-            atm: cluster.myself.name.clone(),
-            counters,
-        }))
+        cluster.counters(request.get_ref()).await.map(Response::new)
     }
 
     async fn digest(
@@ -201,5 +177,25 @@ impl Admin for AdminService {
     ) -> Result<Response<v1::DigestReply>, Status> {
         let cluster = self.cluster()?;
         cluster.digest().await.map(Response::new)
+    }
+
+    async fn trace(
+        &self,
+        request: Request<v1::TraceRequest>,
+    ) -> Result<Response<Self::TraceStream>, Status> {
+        let cluster = self.cluster()?;
+        if request.get_ref().local {
+            let decisions = Arc::clone(cluster).trace(&request.into_inner()).await?;
+            return Ok(Response::new(decisions));
+        }
+        // The deadline of the relay is for the beginning: a stream that has begun has none.
+        let there = |mut client: Client, request| async move {
+            let decisions = client.trace(request).await?;
+            Ok(decisions.map(StreamExt::boxed))
+        };
+        relay::at_leader(&cluster.raft, request, there, |message| async move {
+            Arc::clone(cluster).trace(&message).await
+        })
+        .await
     }
 }

@@ -179,8 +179,11 @@ impl Forwarder {
         })
     }
 
-    /// Whether a packet may be of a server behind NAT.
-    pub(super) fn may_be_of_server(&self, source: Option<IpAddr>) -> bool {
-        self.routes.has_nat() && source.is_some_and(|source| self.routes.is_behind_nat(source))
+    /// Whether a packet may be of a server behind NAT, or an error of a router on the way to one.
+    pub(super) fn may_be_of_server(&self, source: Option<IpAddr>, packet: &[u8]) -> bool {
+        self.routes.has_nat()
+            && source.is_some_and(|source| {
+                self.routes.is_behind_nat(source) || icmp::may_be(source, packet)
+            })
     }
 }

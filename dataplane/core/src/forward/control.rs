@@ -32,6 +32,7 @@ impl Forwarder {
             .configure(table.connections_max, table.connection_timeout);
         self.connections.set_sticky_rules(table.sticky.clone(), now);
         let had_nat = self.routes.has_nat();
+        self.counters.keep(&table);
         let routes = Routes::compile(table, &self.routes, &mut self.neighbours, now);
         let vips_changed = routes.vips != self.routes.vips;
         self.routes = routes;

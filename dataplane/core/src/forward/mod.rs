@@ -115,7 +115,7 @@ impl Forwarder {
     ) -> Verdict {
         self.about = About::default();
         let verdict = self.decide(frame, waited, now, out);
-        self.counters.count(verdict);
+        self.counters.count(verdict, self.about);
         verdict
     }
 
@@ -183,7 +183,7 @@ impl Forwarder {
             waited,
         };
         if to_us
-            && self.may_be_of_server(source)
+            && self.may_be_of_server(source, packet)
             && let Ok(mut packet) = Ip::parse_mut(packet)
             && let Some(answered) = self.from_server(frame, &mut packet, now, out)
         {

@@ -54,6 +54,14 @@ pub(crate) const fn protocol<B>(packet: &Ip<B>) -> u8 {
     }
 }
 
+/// Whether a packet from this address may be one of its version's ICMP, before anything else of it is believed.
+pub(crate) fn may_be(source: IpAddr, packet: &[u8]) -> bool {
+    match source {
+        IpAddr::V4(_) => packet.get(9) == Some(&ipv4::ICMP),
+        IpAddr::V6(_) => ipv6::next_header(packet) == Some(ipv6::ICMPV6),
+    }
+}
+
 /// The type of an echo's reply.
 pub(crate) const fn echo_reply<B>(packet: &Ip<B>) -> u8 {
     match packet {

@@ -330,6 +330,42 @@ fn errors_are_translated_with_what_they_quote() {
 }
 
 #[test]
+fn a_router_on_the_way_to_a_server_is_heard() {
+    let router = Ipv4Addr::new(10, 1, 0, 77);
+    let mut rig = rig();
+    assert_eq!(rig.packet(&tcp(9, NAT, SYN, b"")), Verdict::Transmit);
+    assert_eq!(rig.packet(&tcp(9, FULL, SYN, b"")), Verdict::Held);
+    let (_, pin) = *rig.out.opened.last().unwrap();
+    rig.commit(&[ConnectionChange::Open(key(9, 70), pin)]);
+    rig.sent();
+    let port = pin.source_port.unwrap().get();
+    let error =
+        |to, quote: Packet| Packet::icmp(router, to, 3, 4, [0, 0, 5, 0], &quote.bytes()[..28]);
+    for (sent, to, known) in [
+        (
+            Packet::tcp((CLIENT, 9), (SERVER, NAT), ACK, b"data"),
+            CLIENT,
+            tcp(9, NAT, ACK, b"data"),
+        ),
+        (
+            Packet::tcp((SOURCE, port), (SERVER, FULL), ACK, b"data"),
+            SOURCE,
+            tcp(9, FULL, ACK, b"data"),
+        ),
+    ] {
+        let told = error(to, sent).frame(SERVER_MAC, ATM);
+        assert_eq!(rig.raw(&told), Verdict::Transmit);
+        assert_eq!(rig.sent(), [onward(error(CLIENT, known), ROUTER)]);
+    }
+    let unknown = Packet::tcp((SOURCE, 1), (SERVER, FULL), ACK, b"data");
+    let told = error(SOURCE, unknown).frame(SERVER_MAC, ATM);
+    assert_eq!(rig.raw(&told), drop(DropReason::NoService));
+    let other = Packet::tcp((CLIENT, 9), (SERVERS[0], NAT), ACK, b"data");
+    let told = error(CLIENT, other).frame(SERVER_MAC, ATM);
+    assert_eq!(rig.raw(&told), Verdict::Host);
+}
+
+#[test]
 fn the_ttl_ends_here() {
     let mut rig = rig();
     let syn = tcp(9, NAT, SYN, b"").with(|p| p.ttl = 1);

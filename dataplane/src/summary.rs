@@ -9,13 +9,21 @@ use dataplane_core::MacAddr;
 /// Extension headers that are looked behind: more than any sane packet has.
 const EXTENSIONS_MAX: usize = 8;
 
-/// A frame in one line.
+/// A frame in one line, and what the line is made of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Where the frame goes on the wire.
     pub link_destination: Option<MacAddr>,
-    /// Where its packet goes.
+    /// Where its packet comes from; the sender of an ARP packet.
+    pub source: Option<IpAddr>,
+    /// Where its packet goes; the target of an ARP packet.
     pub destination: Option<IpAddr>,
+    /// Source and destination port, of TCP and UDP.
+    pub ports: Option<(u16, u16)>,
+    /// `arp`, or the protocol in the IP packet: `tcp`, `udp`, `icmp`.
+    pub protocol: Option<String>,
+    /// The flags of a TCP segment: `SYN,ACK`.
+    pub flags: Option<String>,
     /// The line: `192.0.2.7:40000 > 10.0.0.100:80 tcp [SYN] len 0`.
     pub text: String,
 }
@@ -60,7 +68,9 @@ impl Summary {
     fn arp(&mut self, packet: &[u8]) -> Option<()> {
         let sender = v4(packet, 14)?;
         let target = v4(packet, 24)?;
+        self.source = Some(sender.into());
         self.destination = Some(target.into());
+        self.protocol = Some("arp".to_owned());
         let _ = match word(packet, 6)? {
             1 => write!(self.text, "arp who-has {target} tell {sender}"),
             2 => write!(
@@ -75,7 +85,6 @@ impl Summary {
 
     fn ipv4(&mut self, packet: &[u8]) -> Option<()> {
         let (source, destination) = (v4(packet, 12)?, v4(packet, 16)?);
-        self.destination = Some(destination.into());
         let header = usize::from(*packet.first()? & 0x0f) * 4;
         let length = usize::from(word(packet, 2)?).saturating_sub(header);
         let fragment = word(packet, 6)?;
@@ -90,7 +99,6 @@ impl Summary {
 
     fn ipv6(&mut self, packet: &[u8]) -> Option<()> {
         let (source, destination) = (v6(packet, 8)?, v6(packet, 24)?);
-        self.destination = Some(destination.into());
         let mut protocol = packet[6];
         let length = usize::from(word(packet, 4)?);
         let mut data = Data::new(packet.get(40..).unwrap_or_default(), length);
@@ -124,12 +132,16 @@ impl Summary {
 
     fn transport(&mut self, ends: (IpAddr, IpAddr), protocol: u8, data: Data<'_>, place: Fragment) {
         let (source, destination) = ends;
+        self.source = Some(source);
+        self.destination = Some(destination);
+        self.protocol = Some(name(protocol));
         let text = &mut self.text;
         let ports = word(data.bytes, 0)
             .zip(word(data.bytes, 2))
             .filter(|_| place.offset == 0);
         let _ = match (protocol, ports) {
             (6 | 17, Some((from, to))) => {
+                self.ports = ports;
                 let (from, to) = (
                     SocketAddr::new(source, from),
                     SocketAddr::new(destination, to),
@@ -141,7 +153,14 @@ impl Summary {
         let _ = match protocol {
             _ if place.offset > 0 => write!(text, "{}", name(protocol)),
             1 | 58 => write!(text, "{} {}", name(protocol), message(protocol, data.bytes)),
-            6 => write!(text, "tcp {}", segment(data)),
+            6 => match flags(data) {
+                Some((flags, length)) => {
+                    let written = write!(text, "tcp [{flags}] len {length}");
+                    self.flags = Some(flags);
+                    written
+                }
+                None => write!(text, "tcp cut"),
+            },
             17 => write!(text, "udp len {}", data.length.saturating_sub(8)),
             _ => write!(text, "{}", name(protocol)),
         };
@@ -149,6 +168,33 @@ impl Summary {
             let _ = write!(text, " fragment at {}", place.offset);
         }
     }
+}
+
+/// Between whom a frame is: source and destination of its packet. An ARP packet or a neighbour solicitation or
+/// advertisement is to the address it asks for or tells of. Costs a few loads: for every frame while somebody looks.
+pub(crate) fn ends(frame: &[u8]) -> Option<(IpAddr, IpAddr)> {
+    let mut at = 12;
+    // No sane frame has more than two VLAN tags (IEEE 802.1ad).
+    for _tag in 0..3 {
+        let packet = frame.get(at + 2..)?;
+        return match word(frame, at)? {
+            0x8100 | 0x88a8 => {
+                at += 4;
+                continue;
+            }
+            0x0800 => Some((v4(packet, 12)?.into(), v4(packet, 16)?.into())),
+            0x0806 => Some((v4(packet, 14)?.into(), v4(packet, 24)?.into())),
+            0x86dd => {
+                // RFC 4861 §4.3 and §4.4: the target stands behind four bytes of header and four of flags.
+                let neighbour = packet.get(6) == Some(&58)
+                    && packet.get(40).is_some_and(|kind| matches!(kind, 135 | 136));
+                let to = if neighbour { 48 } else { 24 };
+                Some((v6(packet, 8)?.into(), v6(packet, to)?.into()))
+            }
+            _ => None,
+        };
+    }
+    None
 }
 
 /// What follows an IP header.
@@ -189,11 +235,9 @@ fn name(protocol: u8) -> String {
 }
 
 /// Flags and length of a TCP segment.
-fn segment(data: Data<'_>) -> String {
+fn flags(data: Data<'_>) -> Option<(String, usize)> {
     const FLAGS: [&str; 8] = ["FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR"];
-    let (Some(offset), Some(flags)) = (data.bytes.get(12), data.bytes.get(13)) else {
-        return "cut".to_owned();
-    };
+    let (offset, flags) = (data.bytes.get(12)?, data.bytes.get(13)?);
     let set = FLAGS
         .iter()
         .enumerate()
@@ -201,7 +245,7 @@ fn segment(data: Data<'_>) -> String {
         .map(|(_, name)| *name);
     let set: Vec<_> = set.collect();
     let length = data.length.saturating_sub(usize::from(offset >> 4) * 4);
-    format!("[{}] len {length}", set.join(","))
+    Some((set.join(","), length))
 }
 
 /// An ICMP message by the names that matter here.
@@ -351,9 +395,41 @@ mod tests {
     }
 
     #[test]
+    fn what_the_line_is_made_of_and_between_whom_it_is() {
+        let packet = v4_packet(6, 0x4000, &SEGMENT);
+        let tagged = [&[0xaa; 12][..], &[0x81, 0, 0, 5, 8, 0], &packet].concat();
+        let summary = Summary::of(&tagged);
+        let (client, vip) = (IpAddr::from([192, 0, 2, 7]), IpAddr::from([10, 0, 0, 100]));
+        assert_eq!(
+            (summary.source, summary.destination, summary.ports),
+            (Some(client), Some(vip), Some((40000, 80)))
+        );
+        assert_eq!(summary.protocol.as_deref(), Some("tcp"));
+        assert_eq!(summary.flags.as_deref(), Some("SYN,ACK"));
+        assert_eq!(ends(&tagged), Some((client, vip)));
+
+        let (client, vip): (Ipv6Addr, Ipv6Addr) = (
+            "2001:db8::7".parse().unwrap(),
+            "2001:db8::100".parse().unwrap(),
+        );
+        let frame = |data: &[u8]| {
+            let packet = v6_packet(58, data);
+            [&[0xaa; 12][..], &[0x86, 0xdd], &packet].concat()
+        };
+        let between = |ends: (Ipv6Addr, Ipv6Addr)| Some((ends.0.into(), ends.1.into()));
+        assert_eq!(ends(&frame(&[128, 0, 0, 0])), between((client, vip)));
+        let target: Ipv6Addr = "2001:db8::200".parse().unwrap();
+        let asks = [&[135, 0, 0, 0, 0, 0, 0, 0][..], &target.octets()].concat();
+        assert_eq!(ends(&frame(&asks)), between((client, target)));
+        assert_eq!(ends(&frame(&asks[..20])), None);
+        assert_eq!(ends(&[0x81, 0].repeat(20)), None);
+    }
+
+    #[test]
     fn no_bytes_make_it_panic() {
         bolero::check!().for_each(|frame: &[u8]| {
             assert!(!Summary::of(frame).text.is_empty());
+            let _any = ends(frame);
             for (ethertype, packet) in [([8, 0], 0x45), ([0x86, 0xdd], 0x60), ([8, 6], 0)] {
                 let frame = [&[0; 12][..], &ethertype, &[packet], frame].concat();
                 assert!(!Summary::of(&frame).text.is_empty());
