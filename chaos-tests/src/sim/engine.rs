@@ -82,6 +82,7 @@ impl World {
                 Control::Commit(changes) => forwarder.commit(&changes, now, out),
                 Control::Replace(all) => forwarder.replace_connections(all.into_iter(), now),
                 Control::Refuse(key) => forwarder.refuse(key, now),
+                Control::OtherAtms(others) => forwarder.set_other_atms(others, now),
                 Control::Barrier => answers.push(Done::Reached(true)),
                 Control::Relinquish => {
                     sent = Some(out.relinquish(now));
@@ -183,6 +184,8 @@ impl World {
                 self.report(Violation::WithoutLease { atm, what });
             }
         }
+        let relays = sent.frames.iter().filter(|frame| packets::is_relay(frame));
+        self.judge.tally.relayed += relays.count() as u64;
         for frame in sent.frames {
             self.send_frame(ATM + me, &frame);
         }
@@ -199,7 +202,8 @@ impl World {
             Verdict::Transmit
             | Verdict::Held
             | Verdict::Answered
-            | Verdict::FragmentationNeeded => true,
+            | Verdict::FragmentationNeeded
+            | Verdict::Relayed => true,
             Verdict::Host | Verdict::Drop(_) => false,
         };
         if acted && waited > FRAME_AGE_MAX {
@@ -235,6 +239,7 @@ impl World {
                 reason,
                 DropReason::NotActive
                     | DropReason::LeaseExpired
+                    | DropReason::RelayLimited
                     | DropReason::Stale
                     | DropReason::NoNeighbour
             ),
@@ -242,6 +247,7 @@ impl World {
             | Verdict::Held
             | Verdict::Answered
             | Verdict::FragmentationNeeded
+            | Verdict::Relayed
             | Verdict::Host => true,
         };
         if connection.state == State::Open && connection.must_live(self.now) && !excused {

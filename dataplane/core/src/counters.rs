@@ -23,7 +23,7 @@ pub enum Event {
     NeighbourSolicitation,
     /// A next hop stopped answering, and its Ethernet address was given up.
     NeighbourLost,
-    /// Somebody else claimed a VIP while this ATM held the lease.
+    /// A host that is no ATM claimed a VIP, or any other while this ATM held the lease.
     ForeignClaim,
     /// A held frame was sent when its record was committed.
     HeldReleased,
@@ -37,6 +37,8 @@ pub enum Event {
     ConnectionReopened,
     /// A committed record found no room in this table.
     RecordIgnored,
+    /// A claim of a VIP found no room in the list of conflicts.
+    ConflictIgnored,
 }
 
 impl Event {
@@ -54,9 +56,10 @@ impl Event {
         Self::ConnectionExpired,
         Self::ConnectionReopened,
         Self::RecordIgnored,
+        Self::ConflictIgnored,
     ];
     /// How many events there are.
-    pub const COUNT: usize = Self::RecordIgnored as usize + 1;
+    pub const COUNT: usize = Self::ConflictIgnored as usize + 1;
 
     /// The event's name in telemetry: kebab-case, and never given to another event.
     pub const fn name(self) -> &'static str {
@@ -73,6 +76,7 @@ impl Event {
             Self::ConnectionExpired => "connection-expired",
             Self::ConnectionReopened => "connection-reopened",
             Self::RecordIgnored => "record-ignored",
+            Self::ConflictIgnored => "conflict-ignored",
         }
     }
 }

@@ -9,6 +9,7 @@ mod lease;
 mod packets;
 mod properties;
 mod rewriting;
+mod stragglers;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
