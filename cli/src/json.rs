@@ -26,6 +26,33 @@ pub(crate) struct Status {
     pub(crate) servers: Vec<Server>,
     pub(crate) notices: Vec<String>,
     pub(crate) tenure: Option<Tenure>,
+    pub(crate) conflicts: Vec<Conflict>,
+}
+
+/// Another host that claims a VIP. Times are by the clock of the ATM that heard it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Conflict {
+    pub(crate) vip: String,
+    pub(crate) mac: String,
+    pub(crate) claimant: Claimant,
+    /// Address of the ATM that claims it, if it is one.
+    pub(crate) atm: Option<String>,
+    pub(crate) first_ms_ago: u64,
+    pub(crate) last_ms_ago: u64,
+    /// How often it was heard.
+    pub(crate) claims: u64,
+    /// The ATM that heard it.
+    pub(crate) heard_by: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Claimant {
+    /// Another ATM, or a host that is none.
+    Unknown,
+    /// No ATM.
+    Foreign,
+    Atm,
 }
 
 /// One frame of `explain`.
@@ -303,6 +330,26 @@ impl From<v1::StatusReply> for Status {
             servers: converted(reply.servers),
             notices: reply.notices,
             tenure: reply.tenure.map(Tenure::from),
+            conflicts: converted(reply.conflicts),
+        }
+    }
+}
+
+impl From<v1::Conflict> for Conflict {
+    fn from(conflict: v1::Conflict) -> Self {
+        Self {
+            claimant: match conflict.claimant() {
+                v1::conflict::Claimant::Unknown => Claimant::Unknown,
+                v1::conflict::Claimant::Foreign => Claimant::Foreign,
+                v1::conflict::Claimant::Atm => Claimant::Atm,
+            },
+            vip: conflict.vip,
+            mac: conflict.mac,
+            atm: Some(conflict.atm).filter(|atm| !atm.is_empty()),
+            first_ms_ago: conflict.first_ms_ago,
+            last_ms_ago: conflict.last_ms_ago,
+            claims: conflict.claims,
+            heard_by: conflict.heard_by,
         }
     }
 }

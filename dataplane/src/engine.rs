@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dataplane_core::{Counters, Forwarder, ForwardingTable, Interface};
+use dataplane_core::{Conflict, Counters, Forwarder, ForwardingTable, Interface, OtherAtms};
 use model::Instant;
 use model::connections::{ConnectionChange, ConnectionKey, Pin};
 use model::ids::ServerId;
@@ -41,6 +41,7 @@ const REOPEN_MAX: Duration = Duration::from_secs(1);
 pub(crate) enum Control {
     Install(Box<ForwardingTable>),
     Addresses6(Addresses6),
+    OtherAtms(Box<OtherAtms>),
     Commit(Vec<ConnectionChange>),
     Replace(Vec<(ConnectionKey, Pin)>, Vec<(StickyKey, ServerId)>),
     Refuse(ConnectionKey),
@@ -62,6 +63,8 @@ pub struct Snapshot {
     pub connections: usize,
     /// Connections that wait for their record.
     pub pending: usize,
+    /// Who else claims a VIP, oldest first; bounded.
+    pub conflicts: Vec<Conflict>,
 }
 
 /// Why an engine ended.
@@ -246,6 +249,7 @@ impl Engine {
                 Control::Addresses6(ours) => {
                     self.forwarder.set_addresses6(ours.address, ours.link_local)
                 }
+                Control::OtherAtms(others) => self.forwarder.set_other_atms(*others, now),
                 Control::Commit(changes) => self.forwarder.commit(&changes, now, &mut self.outlet),
                 Control::Replace(all, sticky) => {
                     self.forwarder.replace_connections(all.into_iter(), now);
@@ -287,6 +291,7 @@ impl Engine {
                 ),
                 connections: self.forwarder.connections(),
                 pending: self.forwarder.pending(),
+                conflicts: self.forwarder.conflicts().to_vec(),
             });
         }
     }

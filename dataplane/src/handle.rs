@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use dataplane_core::{Forwarder, ForwardingTable, Interface, Limits};
+use dataplane_core::{Forwarder, ForwardingTable, Interface, Limits, OtherAtms};
 use model::connections::{ConnectionChange, ConnectionKey, Pin};
 use model::ids::ServerId;
 use model::planted::{self, Bug};
@@ -233,6 +233,11 @@ impl Handle {
     /// The interface's IPv6 addresses are these from the next batch on.
     pub async fn set_addresses6(&self, ours: Addresses6) -> Result<(), Gone> {
         self.send(Control::Addresses6(ours)).await
+    }
+
+    /// The other ATMs, and which of them is active, are these from the next batch on.
+    pub async fn set_other_atms(&self, others: OtherAtms) -> Result<(), Gone> {
+        self.send(Control::OtherAtms(Box::new(others))).await
     }
 
     /// Hands over committed records; frames held for them leave with this batch (while the lease is held).

@@ -59,7 +59,7 @@ struct Staged {
     forwarded: bool,
     /// A gratuitous ARP.
     gratuitous: bool,
-    /// Anything that only the holder of the lease may send: everything but an ARP request.
+    /// Anything that only the holder of the lease may send: everything but a question of our own and what is passed to another ATM.
     voice: bool,
 }
 
@@ -168,7 +168,7 @@ impl Outlet {
         self.staged = Staged::default();
     }
 
-    /// Has the gate look at what needs the lease, and at nothing else: a backup's ARP requests pass without one.
+    /// Has the gate look at what needs the lease, and at nothing else: a backup's ARP requests and relayed frames pass without one.
     fn mark(&mut self) {
         let voice = self.authorised.is_some();
         let Some(sender) = self.sender.as_ref() else {
@@ -189,7 +189,7 @@ impl Outlet {
             return true;
         }
         match self.authorised {
-            // A backup asks for its servers' Ethernet addresses, and says nothing else.
+            // A backup asks for Ethernet addresses and passes frames to the active ATM, and says nothing else.
             None => !self.staged.voice,
             Some(epoch) => self
                 .lease
@@ -201,15 +201,14 @@ impl Outlet {
 
 impl Sink for Outlet {
     fn transmit(&mut self, head: &[u8], body: &[u8]) {
-        let mut push = self.outbox.push(head, body);
-        if push == Push::Full {
-            self.flush();
-            push = self.outbox.push(head, body);
+        if self.stage(head, body) {
+            self.staged.note(head, body);
         }
-        match push {
-            Push::Stored => self.staged.note(head, body),
-            Push::Full | Push::TooLong => self.stats.add(Count::FrameBeyondMtu, 1),
-        }
+    }
+
+    /// Staged like any other frame: a batch that was decided under a lease leaves under it or not at all.
+    fn relay(&mut self, head: &[u8], body: &[u8]) {
+        let _counted_if_too_long = self.stage(head, body);
     }
 
     fn open(&mut self, key: ConnectionKey, pin: Pin) -> bool {
@@ -226,6 +225,22 @@ impl Sink for Outlet {
 }
 
 impl Outlet {
+    /// Stores a frame until the end of the batch, or counts it as too long.
+    fn stage(&mut self, head: &[u8], body: &[u8]) -> bool {
+        let mut push = self.outbox.push(head, body);
+        if push == Push::Full {
+            self.flush();
+            push = self.outbox.push(head, body);
+        }
+        match push {
+            Push::Stored => true,
+            Push::Full | Push::TooLong => {
+                self.stats.add(Count::FrameBeyondMtu, 1);
+                false
+            }
+        }
+    }
+
     fn tell(&self, event: Event) -> bool {
         let told = self.events.try_send(event).is_ok();
         self.stats.add(Count::EventsFull, usize::from(!told));
@@ -358,6 +373,22 @@ mod tests {
             WITHHELD,
             "ICMPv6 error"
         );
+    }
+
+    #[test]
+    fn a_backup_may_pass_a_packet_to_another_atm() {
+        let (mut outlet, _lease, stats, _events) = outlet();
+        assert_eq!(outlet.begin(clock::boottime()), None);
+        outlet.relay(&[0; 60], &[]);
+        outlet.flush();
+        let counts =
+            |stats: &Stats| [Count::NoPort, Count::WithheldAtSend].map(|count| stats.count(count));
+        assert_eq!(counts(&stats), [1, 0]);
+        // Nothing rides along with it.
+        outlet.relay(&[0; 60], &[]);
+        outlet.transmit(&[0; 60], &[]);
+        outlet.flush();
+        assert_eq!(counts(&stats), [1, 2]);
     }
 
     #[test]

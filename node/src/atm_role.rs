@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use crate::channels::{self, TcpListener};
 use crate::cluster_file::ClusterFile;
+use crate::conflicts::Conflicts;
 use crate::failure::Reason;
 use crate::identity::DataDir;
 use crate::packets::Packets;
@@ -46,6 +47,7 @@ pub(crate) struct Prepared {
     pub(crate) events: mpsc::Receiver<dataplane::Event>,
     pub(crate) machine: Machine,
     pub(crate) packets: Arc<Packets>,
+    pub(crate) conflicts: Conflicts,
 }
 
 impl Prepared {
@@ -99,6 +101,7 @@ impl Prepared {
             events,
             machine,
             packets,
+            conflicts: Conflicts::default(),
         })
     }
 }
@@ -173,7 +176,15 @@ impl AtmRole {
         let stop = CancellationToken::new();
         let (hand_overs, requests) = mpsc::channel(HAND_OVERS_MAX);
         let (engine, packets) = (prepared.engine.clone(), Arc::clone(&prepared.packets));
+        let conflicts = prepared.conflicts.clone();
         let mut tasks = JoinSet::new();
+        tasks.spawn({
+            let watching = conflicts.watch(engine.clone(), stop.clone());
+            async move {
+                watching.await;
+                Ok(())
+            }
+        });
         tasks.spawn(take_part(
             prepared,
             requests,

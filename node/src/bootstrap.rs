@@ -20,6 +20,7 @@ use tonic::transport::Channel;
 use tracing::{debug, info, warn};
 
 use crate::channels;
+use crate::conflicts::Conflicts;
 use crate::identity::Member;
 use crate::raft::{Atm, Machine, Raft, StoredCommand};
 
@@ -59,6 +60,7 @@ struct TakingPart {
     group: Bytes,
     raft: Raft,
     machine: Machine,
+    conflicts: Conflicts,
 }
 
 /// Another ATM, as the configuration names it.
@@ -157,12 +159,19 @@ impl Myself {
     }
 
     /// From now on introductions tell where this ATM stands.
-    pub(crate) fn takes_part(&self, member: &Member, raft: Raft, machine: Machine) {
+    pub(crate) fn takes_part(
+        &self,
+        member: &Member,
+        raft: Raft,
+        machine: Machine,
+        conflicts: Conflicts,
+    ) {
         let _ = self.taking_part.set(TakingPart {
             node: member.node,
             group: member.group(),
             raft,
             machine,
+            conflicts,
         });
     }
 
@@ -418,6 +427,7 @@ impl Introduction for Myself {
                 return Ok(reply);
             };
             reply.node = node;
+            reply.conflicts = part.conflicts.told_by(&self.name);
             reply.group = part.group.clone();
             reply.leader = part
                 .raft

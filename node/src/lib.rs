@@ -9,6 +9,7 @@ mod bootstrap;
 mod channels;
 mod clock;
 mod cluster_file;
+mod conflicts;
 mod failure;
 mod health;
 mod host;

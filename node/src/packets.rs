@@ -7,11 +7,11 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, PoisonError};
 
 use dataplane::{Guard, Guarded, Handle, SolicitedNodes};
-use dataplane_core::{ForwardingTable, Interface, NextHop};
+use dataplane_core::{ForwardingTable, Interface, NextHop, OtherAtms};
 use futures_util::future::BoxFuture;
 use model::conf::{Config, ForwardingMethod, Protocol};
 use model::connections::ConnectionChange;
-use model::state::State;
+use model::state::{State, Tenure};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -26,6 +26,8 @@ pub(crate) struct Packets {
     interface: Interface,
     interface_name: String,
     parts: Mutex<Parts>,
+    /// Apart from the rest: a takeover does not wait for the kernel's packet filter to be changed.
+    others: Mutex<Others>,
     follower: std::sync::Mutex<Option<Follower>>,
 }
 
@@ -40,6 +42,19 @@ struct Parts {
     groups: SolicitedNodes,
     /// The last word about the groups, so that it is not repeated.
     groups_told: Option<String>,
+}
+
+/// The other ATMs as the engine is to know them.
+#[derive(Default)]
+struct Others {
+    /// The state they stand in, and the addresses of this host.
+    last: Option<(State, Vec<IpAddr>)>,
+    /// Addresses of the interface's own network, of those the state names.
+    here: Vec<IpAddr>,
+    /// The latest tenure; it may be younger than the state's.
+    tenure: Option<Tenure>,
+    /// What the engine was told.
+    told: Option<OtherAtms>,
 }
 
 /// What a table is compiled from.
@@ -75,6 +90,7 @@ impl Packets {
             interface,
             interface_name,
             parts: Mutex::new(parts),
+            others: Mutex::default(),
             follower: std::sync::Mutex::default(),
         }
     }
@@ -182,11 +198,51 @@ impl Packets {
             nat_servers: last.nat_servers.clone(),
             own: view.map_or_else(host::local_addresses, |view| view.own.clone()),
         };
+        let own = guarded.own.clone();
+        let here = |address: IpAddr| next_hop(address) == Some(address);
+        let atms = last.state.current().into_iter().flat_map(|current| {
+            let atms = current.config.atm_pool.atms.iter();
+            atms.filter_map(|atm| current.address(&atm.host))
+        });
+        let here = atms.filter(|address| here(*address)).collect();
+        self.take_others(last.state.clone(), own, here).await;
         self.keep_quiet(parts, guarded);
         if self.handle.install(table).await.is_err() {
             warn!("the engine has stopped; the table is not installed");
         }
         Some(sizes)
+    }
+
+    async fn take_others(&self, state: State, own: Vec<IpAddr>, here: Vec<IpAddr>) {
+        let mut others = self.others.lock().await;
+        let newest =
+            |tenure: &Option<Tenure>| tenure.as_ref().map(|tenure| (tenure.epoch, tenure.ended));
+        if newest(&others.tenure) < newest(&state.tenure().cloned()) {
+            others.tenure = state.tenure().cloned();
+        }
+        others.last = Some((state, own));
+        others.here = here;
+        self.tell_others(&mut others).await;
+    }
+
+    async fn tell_others(&self, others: &mut Others) {
+        let Some((state, own)) = &others.last else {
+            return;
+        };
+        // A simulated host has no other addresses, and the machine's own are none of its.
+        let ours = |address: IpAddr| {
+            address == IpAddr::V4(self.interface.address)
+                || (!cfg!(atm_sim) && own.contains(&address))
+        };
+        let is_here = |address| others.here.contains(&address);
+        let now = OtherAtms::of(state, others.tenure.as_ref(), ours, is_here);
+        if others.told.as_ref() == Some(&now) {
+            return;
+        }
+        if self.handle.set_other_atms(now.clone()).await.is_err() {
+            warn!("the engine has stopped; the other ATMs are not told");
+        }
+        others.told = Some(now);
     }
 
     /// Keeps the kernel silent about the VIPs, and has it hear who asks for them. Without nft, or without a group, the
@@ -274,6 +330,15 @@ impl Applied for Packets {
     fn table<'a>(&'a self, state: &State, index: u64) -> BoxFuture<'a, ()> {
         let last = Last::of(state, index);
         Box::pin(async move { self.take_state(last).await })
+    }
+
+    fn tenure(&self, state: &State) -> BoxFuture<'_, ()> {
+        let tenure = state.tenure().cloned();
+        Box::pin(async move {
+            let mut others = self.others.lock().await;
+            others.tenure = tenure;
+            self.tell_others(&mut others).await;
+        })
     }
 
     fn replaced<'a>(&'a self, state: &State, index: u64) -> BoxFuture<'a, ()> {

@@ -83,7 +83,12 @@ pub(crate) async fn take_part(
     }
     #[cfg(atm_sim)]
     crate::simulation::takes_part(&raft, &prepared.machine);
-    myself.takes_part(&member, raft.clone(), prepared.machine.clone());
+    myself.takes_part(
+        &member,
+        raft.clone(),
+        prepared.machine.clone(),
+        prepared.conflicts.clone(),
+    );
     let (suspicions, told) = mpsc::channel(TOLD_MAX);
     peer_service.start(Consensus {
         me: me.0,
@@ -131,6 +136,7 @@ pub(crate) async fn take_part(
         machine: prepared.machine.clone(),
         lease: lease.clone(),
         packets: Arc::clone(&prepared.packets),
+        conflicts: prepared.conflicts,
         timeline: Arc::clone(&timeline),
         hand_overs,
         replicator: Arc::clone(&replicator),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use dataplane_core::{Forwarder, ForwardingTable, Interface, Limits};
+use dataplane_core::{Forwarder, ForwardingTable, Interface, Limits, OtherAtms};
 use model::Instant;
 use model::connections::{ConnectionChange, ConnectionKey, Pin};
 use model::ids::{Epoch, NodeId, ServerId};
@@ -99,6 +99,7 @@ pub(crate) enum Control {
     Commit(Vec<ConnectionChange>),
     Replace(Vec<(ConnectionKey, Pin)>, Vec<(StickyKey, ServerId)>),
     Refuse(ConnectionKey),
+    OtherAtms(OtherAtms),
     Barrier,
     Relinquish,
 }

@@ -178,7 +178,12 @@ fn summary(outcome: &Outcome) -> String {
 
 fn words(tally: &Tally) -> String {
     format!(
-        "{} faults, {} tenures, {} connections, {} packets forwarded, {} entries applied",
-        tally.faults, tally.tenures, tally.connections, tally.forwarded, tally.applied
+        "{} faults, {} tenures, {} connections, {} packets forwarded, {} passed on, {} entries applied",
+        tally.faults,
+        tally.tenures,
+        tally.connections,
+        tally.forwarded,
+        tally.relayed,
+        tally.applied
     )
 }

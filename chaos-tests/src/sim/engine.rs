@@ -85,6 +85,7 @@ impl World {
                     forwarder.replace_sticky(sticky.into_iter(), now);
                 }
                 Control::Refuse(key) => forwarder.refuse(key, now),
+                Control::OtherAtms(others) => forwarder.set_other_atms(others, now),
                 Control::Barrier => answers.push(Done::Reached(true)),
                 Control::Relinquish => {
                     sent = Some(out.relinquish(now));
@@ -186,6 +187,8 @@ impl World {
                 self.report(Violation::WithoutLease { atm, what });
             }
         }
+        let relays = sent.frames.iter().filter(|frame| packets::is_relay(frame));
+        self.judge.tally.relayed += relays.count() as u64;
         for frame in sent.frames {
             self.send_frame(ATM + me, &frame);
         }
@@ -202,7 +205,8 @@ impl World {
             Verdict::Transmit
             | Verdict::Held
             | Verdict::Answered
-            | Verdict::FragmentationNeeded => true,
+            | Verdict::FragmentationNeeded
+            | Verdict::Relayed => true,
             Verdict::Host | Verdict::Drop(_) => false,
         };
         if acted && waited > FRAME_AGE_MAX {
@@ -238,6 +242,7 @@ impl World {
                 reason,
                 DropReason::NotActive
                     | DropReason::LeaseExpired
+                    | DropReason::RelayLimited
                     | DropReason::Stale
                     | DropReason::NoNeighbour
             ),
@@ -245,6 +250,7 @@ impl World {
             | Verdict::Held
             | Verdict::Answered
             | Verdict::FragmentationNeeded
+            | Verdict::Relayed
             | Verdict::Host => true,
         };
         if connection.state == State::Open && connection.must_live(self.now) && !excused {

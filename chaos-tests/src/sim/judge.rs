@@ -41,6 +41,8 @@ pub struct Tally {
     pub connections: u64,
     /// Packets that reached a server through an ATM.
     pub forwarded: u64,
+    /// Packets that a backup passed to another ATM.
+    pub relayed: u64,
     /// Entries applied, on all ATMs.
     pub applied: u64,
     /// Faults that struck.
@@ -53,6 +55,7 @@ impl Tally {
         self.tenures += other.tenures;
         self.connections += other.connections;
         self.forwarded += other.forwarded;
+        self.relayed += other.relayed;
         self.applied += other.applied;
         self.faults += other.faults;
     }

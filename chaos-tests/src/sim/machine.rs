@@ -1,9 +1,10 @@
 //! Committed entries into the state, as the daemon's state machine does it: what an entry changed is handed to the packet
 //! path before the entry counts as applied.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use dataplane_core::{ForwardingTable, NextHop};
+use dataplane_core::{ForwardingTable, NextHop, OtherAtms};
 use model::command::{Command, Response};
 use model::connections::ConnectionChange;
 use model::state::State;
@@ -11,8 +12,10 @@ use model::state::State;
 use super::atm::{Control, Machine, Process, Waiter, name, weight};
 use super::clock::US;
 use super::event::Later;
+use super::hosts;
 use super::judge::Applied;
 use super::log::Snapshot;
+use super::network::ATM;
 use super::violation::Violation;
 use super::world::World;
 
@@ -100,6 +103,11 @@ impl World {
         if let Response::Applied(_) | Response::Health(true) = &response {
             let table = ForwardingTable::compile(&machine.state, index, NextHop::default());
             engine.tell(index, Control::Install(Box::new(table)));
+        }
+        if let Response::Applied(_) | Response::EpochBegun { .. } | Response::EpochEnded = &response
+        {
+            let others = other_atms(me, &machine.state);
+            engine.tell(index, Control::OtherAtms(others));
         }
         if let Response::Connections { accepted, .. } = &response
             && !accepted.is_empty()
@@ -204,6 +212,7 @@ impl World {
         if state.current().is_some() {
             let table = ForwardingTable::compile(state, index, NextHop::default());
             engine.tell(index, Control::Install(Box::new(table)));
+            engine.tell(index, Control::OtherAtms(other_atms(me, state)));
             let all = state.connections().iter().collect();
             let sticky = state.sticky().iter().collect();
             engine.tell(index, Control::Replace(all, sticky));
@@ -245,6 +254,12 @@ impl Machine {
         self.applied = index;
         self.reported = self.reported.max(index);
     }
+}
+
+/// The other ATMs, as the node tells its engine.
+fn other_atms(me: usize, state: &State) -> OtherAtms {
+    let ours = IpAddr::V4(hosts::address(ATM + me));
+    OtherAtms::of(state, state.tenure(), |address| address == ours, |_| true)
 }
 
 fn brief(response: &Response) -> String {

@@ -106,6 +106,10 @@ impl Sink for Outlet {
         self.staged.push([head, body].concat());
     }
 
+    fn relay(&mut self, head: &[u8], body: &[u8]) {
+        self.transmit(head, body);
+    }
+
     fn open(&mut self, key: ConnectionKey, pin: Pin) -> bool {
         self.tell(ConnectionChange::Open(key, pin))
     }

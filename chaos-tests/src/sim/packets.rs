@@ -4,6 +4,9 @@ use std::net::Ipv4Addr;
 
 use dataplane_core::MacAddr;
 
+use super::hosts::{self, VIP};
+use super::network::{ATM, SERVER};
+
 pub(crate) const FIN: u8 = 0x01;
 pub(crate) const SYN: u8 = 0x02;
 pub(crate) const RST: u8 = 0x04;
@@ -116,9 +119,19 @@ pub(crate) fn destination(frame: &[u8]) -> Option<MacAddr> {
     frame.first_chunk::<6>().map(|mac| MacAddr(*mac))
 }
 
-/// Only who holds the lease may send it: everything but a host's own question.
+/// Only who holds the lease may send it: everything but a host's own question and what is passed to another ATM.
 pub(crate) fn speaks_for_vip(frame: &[u8]) -> bool {
-    Arp::parse(frame).is_none_or(|arp| !arp.request || arp.sender == arp.target)
+    match Arp::parse(frame) {
+        Some(arp) => !arp.request || arp.sender == arp.target,
+        None => !is_relay(frame),
+    }
+}
+
+/// A client's packet for the VIP, as it came, on its way to an ATM: it speaks for nobody.
+pub(crate) fn is_relay(frame: &[u8]) -> bool {
+    let to = destination(frame).and_then(hosts::host_of);
+    let to_vip = Segment::of_client(frame).is_some_and(|segment| segment.vip == VIP);
+    to_vip && to.is_some_and(|to| (ATM..SERVER).contains(&to))
 }
 
 fn is_ip(frame: &[u8]) -> bool {

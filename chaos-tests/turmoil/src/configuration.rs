@@ -12,6 +12,9 @@ pub(crate) const PORT: u16 = 7000;
 /// Real servers.
 pub(crate) const SERVERS: u8 = 3;
 
+/// ATMs of the largest simulated cluster.
+pub(crate) const ATMS_MAX: usize = 9;
+
 /// An ATM's address.
 pub(crate) fn atm(index: usize) -> IpAddr {
     Ipv4Addr::new(10, 0, 0, number(index, 1)).into()

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use dataplane_core::MacAddr;
 
-use crate::configuration::{PORT, VIP};
+use crate::configuration::{self, PORT, VIP};
 
 /// TCP flags (RFC 9293 section 3.1).
 pub(crate) const SYN: u8 = 0x02;
@@ -31,6 +31,11 @@ pub(crate) enum Seen {
         client: (Ipv4Addr, u16),
         /// TCP flags.
         flags: u8,
+    },
+    /// A client's packet on its way to another ATM.
+    Relays {
+        /// That ATM's Ethernet address.
+        to: MacAddr,
     },
     /// Anything else that only the holder of the lease says.
     Other,
@@ -71,6 +76,11 @@ pub(crate) fn arp_answer(sender: (MacAddr, Ipv4Addr), target: (MacAddr, Ipv4Addr
     .concat()
 }
 
+/// The ATM with this Ethernet address.
+pub(crate) fn atm_of(mac: MacAddr) -> Option<usize> {
+    (0..configuration::ATMS_MAX).find(|index| configuration::atm_mac(*index) == mac)
+}
+
 /// Reads a frame of an ATM.
 pub(crate) fn read(frame: &[u8]) -> Seen {
     let four = |at: usize| -> Option<Ipv4Addr> {
@@ -90,6 +100,7 @@ pub(crate) fn read(frame: &[u8]) -> Seen {
             _ => Seen::Claims,
         },
         Some([8, 0]) => match (six(0), four(26), four(30), frame.get(34..48)) {
+            (Some(to), Some(_), Some(VIP), Some(_)) if atm_of(to).is_some() => Seen::Relays { to },
             (Some(to), Some(client), Some(VIP), Some(tcp)) if frame.get(23) == Some(&6) => {
                 Seen::Forwards {
                     to,

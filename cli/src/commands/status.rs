@@ -6,7 +6,7 @@ use super::READ_TIMEOUT;
 use crate::args::{Format, Global};
 use crate::client::{self, Effect};
 use crate::failure::Failure;
-use crate::json::{Role, Status};
+use crate::json::{Claimant, Role, Status};
 use crate::output;
 use crate::table::{Cell, Column, Table, Tone};
 
@@ -28,6 +28,7 @@ fn sections(status: &Status, color: bool) -> String {
     append(&mut text, &atms, color);
     append(&mut text, &hosts, color);
     append(&mut text, &servers, color);
+    append(&mut text, &conflicts(status), color);
     if !status.notices.is_empty() {
         text.push_str("\nNotices:\n");
         for notice in &status.notices {
@@ -168,6 +169,51 @@ fn servers(status: &Status) -> Table<7> {
     table
 }
 
+fn conflicts(status: &Status) -> Table<7> {
+    let mut table = Table::new([
+        Column::Left("CLAIMED"),
+        Column::Left("BY"),
+        Column::Left("WHO"),
+        Column::Left("SINCE"),
+        Column::Left("LAST"),
+        Column::Right("CLAIMS"),
+        Column::Left("HEARD-BY"),
+    ]);
+    for conflict in &status.conflicts {
+        let who = match (conflict.claimant, &conflict.atm) {
+            (Claimant::Atm, Some(address)) => format!("atm:{address}"),
+            (Claimant::Atm, None) => "atm".to_owned(),
+            (Claimant::Foreign, _) => "foreign-host".to_owned(),
+            (Claimant::Unknown, _) => "atm-or-foreign-host".to_owned(),
+        };
+        table.push([
+            Cell::new(&conflict.vip, Tone::Bad),
+            (&conflict.mac).into(),
+            who.as_str().into(),
+            ago(conflict.first_ms_ago).as_str().into(),
+            ago(conflict.last_ms_ago).as_str().into(),
+            conflict.claims.into(),
+            (&conflict.heard_by).into(),
+        ]);
+    }
+    table
+}
+
+/// How long ago something was, in the two largest units and one word.
+fn ago(ms: u64) -> String {
+    let seconds = ms / 1000;
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    if days > 0 {
+        format!("{days}d{}h", hours % 24)
+    } else if hours > 0 {
+        format!("{hours}h{}m", minutes % 60)
+    } else if minutes > 0 {
+        format!("{minutes}m{}s", seconds % 60)
+    } else {
+        format!("{seconds}s")
+    }
+}
+
 /// In place of a value that does not exist, so that every row has as many words as the header.
 const ABSENT: &str = "-";
 
@@ -176,5 +222,16 @@ fn yes_or_no(yes: bool) -> Cell {
         Cell::new("yes", Tone::Plain)
     } else {
         Cell::new("no", Tone::Bad)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_have_two_units_and_no_blank() {
+        let told = [999, 61_000, 3_720_000, 90_000_000].map(ago);
+        assert_eq!(told, ["0s", "1m1s", "1h2m", "1d1h"]);
     }
 }

@@ -1,5 +1,6 @@
 use proto::v1;
 use proto::v1::atm_status::Role;
+use proto::v1::conflict::Claimant;
 use serde_json::json;
 
 use crate::double::{Asked, Double, Script};
@@ -95,6 +96,28 @@ fn example() -> v1::StatusReply {
             now_unix_ns: 9,
             last_heard_at_ns: 10,
         }),
+        conflicts: vec![
+            v1::Conflict {
+                vip: "10.0.0.100".into(),
+                mac: "02:00:00:00:09:09".into(),
+                claimant: Claimant::Foreign.into(),
+                atm: String::new(),
+                first_ms_ago: 200_000,
+                last_ms_ago: 4_000,
+                claims: 17,
+                heard_by: "atm1".into(),
+            },
+            v1::Conflict {
+                vip: "10.0.0.101".into(),
+                mac: "02:00:00:00:00:02".into(),
+                claimant: Claimant::Atm.into(),
+                atm: "10.0.0.2".into(),
+                first_ms_ago: 1_000,
+                last_ms_ago: 1_000,
+                claims: 1,
+                heard_by: "atm2".into(),
+            },
+        ],
     }
 }
 
@@ -135,6 +158,10 @@ SERVER  ADDRESS    METHOD  SERVICE  HEALTHY  WEIGHT  CONNECTIONS
 serv1   10.0.0.11  tunnel  smtp     yes          10           12
 serv1   10.0.0.11  tunnel  imap     no            1            0
 idle    10.0.0.12  direct  -        -             -            -
+
+CLAIMED     BY                 WHO           SINCE  LAST  CLAIMS  HEARD-BY
+10.0.0.100  02:00:00:00:09:09  foreign-host  3m20s  4s        17  atm1
+10.0.0.101  02:00:00:00:00:02  atm:10.0.0.2  1s     1s         1  atm2
 
 Notices:
   atm3 has \u{fffd}[2Janother file
@@ -205,6 +232,12 @@ fn the_json() {
                 "wait_until_ns": 4, "claimed_at_ns": 5, "first_arp_at_ns": 6,
                 "first_forward_at_ns": 0, "now_ns": 8, "now_unix_ns": 9, "last_heard_at_ns": 10,
             },
+            "conflicts": [
+                {"vip": "10.0.0.100", "mac": "02:00:00:00:09:09", "claimant": "foreign", "atm": null,
+                 "first_ms_ago": 200_000, "last_ms_ago": 4_000, "claims": 17, "heard_by": "atm1"},
+                {"vip": "10.0.0.101", "mac": "02:00:00:00:00:02", "claimant": "atm", "atm": "10.0.0.2",
+                 "first_ms_ago": 1_000, "last_ms_ago": 1_000, "claims": 1, "heard_by": "atm2"},
+            ],
         })
     );
 }

@@ -25,7 +25,7 @@ pub enum Event {
     NeighbourSolicitation,
     /// A next hop stopped answering, and its Ethernet address was given up.
     NeighbourLost,
-    /// Somebody else claimed a VIP while this ATM held the lease.
+    /// A host that is no ATM claimed a VIP, or any other while this ATM held the lease.
     ForeignClaim,
     /// A held frame was sent when its record was committed.
     HeldReleased,
@@ -43,6 +43,8 @@ pub enum Event {
     ClientForgotten,
     /// A committed record found no room in this table.
     RecordIgnored,
+    /// A claim of a VIP found no room in the list of conflicts.
+    ConflictIgnored,
 }
 
 impl Event {
@@ -62,9 +64,10 @@ impl Event {
         Self::NatCollision,
         Self::ClientForgotten,
         Self::RecordIgnored,
+        Self::ConflictIgnored,
     ];
     /// How many events there are.
-    pub const COUNT: usize = Self::RecordIgnored as usize + 1;
+    pub const COUNT: usize = Self::ConflictIgnored as usize + 1;
 
     /// The event's name in telemetry: kebab-case, and never given to another event.
     pub const fn name(self) -> &'static str {
@@ -83,6 +86,7 @@ impl Event {
             Self::NatCollision => "nat-collision",
             Self::ClientForgotten => "client-forgotten",
             Self::RecordIgnored => "record-ignored",
+            Self::ConflictIgnored => "conflict-ignored",
         }
     }
 }

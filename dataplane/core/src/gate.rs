@@ -1,8 +1,10 @@
 //! The lease, and the only way out (P1).
 //!
-//! Invariant: this file has the only calls of [`Sink::transmit`], [`Sink::open`], [`Sink::close`] and [`Sink::unstick`]. What speaks for a
-//! VIP needs a [`Voice`], and a voice exists only inside one call whose `now` lies before the lease's deadline. The one
-//! thing a backup may send is a question for its next hops in the name of its own address ([`ask`]).
+//! Invariant: this file has the only calls of [`Sink::transmit`], [`Sink::relay`], [`Sink::open`], [`Sink::close`] and
+//! [`Sink::unstick`]. What speaks for a
+//! VIP needs a [`Voice`], and a voice exists only inside one call whose `now` lies before the lease's deadline. What a
+//! backup may send is a question for its next hops in the name of its own address ([`ask`]), and a client's packet that it passes
+//! to another ATM ([`relay`]).
 
 use std::net::IpAddr;
 
@@ -14,7 +16,7 @@ use model::planted::{self, Bug};
 use model::sticky::StickyKey;
 
 use crate::wire::arp::{Arp, Operation};
-use crate::wire::nd;
+use crate::wire::{ethernet, nd, word};
 use crate::{DropReason, Interface, MacAddr, Sink};
 
 /// What changed when a lease was set.
@@ -133,4 +135,96 @@ pub(crate) fn ask<S: Sink>(
         }
     }
     true
+}
+
+/// Has `send` pass a client's packet to the ATM at `atm`, from `ours`: allowed without a lease, since it says nothing to a client
+/// and gives nothing to a server. The voice it gets reaches that ATM alone, and asks for no records.
+pub(crate) fn relay<S: Sink, T>(
+    ours: MacAddr,
+    atm: MacAddr,
+    out: &mut S,
+    send: impl FnOnce(&mut Voice<'_, ToAtm<'_, S>>) -> T,
+) -> T {
+    let link = ethernet_addresses(atm, ours);
+    let mut to_atm = ToAtm { link, out };
+    send(&mut Voice { out: &mut to_atm })
+}
+
+/// The way to another ATM and nowhere else.
+#[derive(Debug)]
+pub(crate) struct ToAtm<'a, S> {
+    link: [u8; 12],
+    out: &'a mut S,
+}
+
+impl<S: Sink> Sink for ToAtm<'_, S> {
+    /// What is addressed to anybody else, or is no IP packet, goes nowhere.
+    fn transmit(&mut self, head: &[u8], body: &[u8]) {
+        let Some(link) = head.first_chunk::<{ ethernet::HEADER_LEN }>() else {
+            return;
+        };
+        let is_ip = [ethernet::IPV4, ethernet::IPV6].contains(&word(link, 12));
+        if link[..12] == self.link && is_ip {
+            self.out.relay(head, body);
+        }
+    }
+
+    fn relay(&mut self, head: &[u8], body: &[u8]) {
+        self.transmit(head, body);
+    }
+
+    fn open(&mut self, _key: ConnectionKey, _pin: Pin) -> bool {
+        false
+    }
+
+    fn close(&mut self, _key: ConnectionKey) -> bool {
+        false
+    }
+
+    fn unstick(&mut self, _key: StickyKey) -> bool {
+        false
+    }
+}
+
+fn ethernet_addresses(destination: MacAddr, source: MacAddr) -> [u8; 12] {
+    let mut addresses = [0; 12];
+    addresses[..6].copy_from_slice(&destination.0);
+    addresses[6..].copy_from_slice(&source.0);
+    addresses
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Recorder;
+
+    #[test]
+    fn a_relay_reaches_another_atm_alone() {
+        let [ours, atm, other] = [1, 2, 3].map(|last| MacAddr([2, 0, 0, 0, 0, last]));
+        let frame = |destination: MacAddr, source: MacAddr, kind: [u8; 2]| {
+            [&destination.0[..], &source.0, &kind, b"packet"].concat()
+        };
+        let mut out = Recorder::default();
+        relay(ours, atm, &mut out, |voice| {
+            for bytes in [
+                frame(other, ours, [8, 0]),
+                frame(MacAddr::BROADCAST, ours, [8, 0]),
+                frame(atm, other, [8, 0]),
+                frame(atm, ours, [8, 6]),
+                vec![2; 13],
+            ] {
+                voice.transmit(&bytes, b"");
+            }
+            voice.transmit(&frame(atm, ours, [8, 0]), b"s data");
+        });
+        assert!(out.frames.is_empty());
+        assert_eq!(
+            out.relayed,
+            [frame(atm, ours, [8, 0])
+                .iter()
+                .chain(b"s data")
+                .copied()
+                .collect::<Vec<_>>()]
+        );
+    }
 }

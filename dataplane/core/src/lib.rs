@@ -4,12 +4,14 @@
 
 mod answers;
 mod compile;
+mod conflicts;
 mod connections;
 mod counters;
 mod forward;
 mod fragments;
 mod frame;
 mod gate;
+mod group;
 mod limiter;
 mod neighbours;
 mod rewrite;
@@ -24,9 +26,11 @@ pub mod testing;
 mod verdict;
 mod wire;
 
+pub use conflicts::Conflict;
 pub use counters::{Counters, Event};
 pub use forward::{About, FRAME_AGE_MAX, Forwarder};
 pub use frame::{Checksum, Frame, Gso, MacAddr, Offload};
+pub use group::{Claimant, OtherAtms};
 pub use model::lease::Lease;
 pub use sink::Sink;
 pub use table::{ForwardingTable, Interface, Limits, NextHop, Real, VirtualService};

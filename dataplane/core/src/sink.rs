@@ -9,6 +9,10 @@ pub trait Sink {
     /// sent back to back: headers built by the core, and the payload borrowed from the received frame.
     fn transmit(&mut self, head: &[u8], body: &[u8]);
 
+    /// Sends one finished frame, given in two parts likewise, to another ATM and to nobody else: it speaks for no VIP and needs no
+    /// lease.
+    fn relay(&mut self, head: &[u8], body: &[u8]);
+
     /// Asks for a new connection to be replicated. `false`: the replicator has no room, the packet is refused.
     fn open(&mut self, key: ConnectionKey, pin: Pin) -> bool;
 

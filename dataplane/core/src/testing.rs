@@ -27,6 +27,8 @@ pub const CWR: u8 = 0x80;
 pub struct Recorder {
     /// Frames, head and body joined.
     pub frames: Vec<Vec<u8>>,
+    /// Frames passed to another ATM, likewise.
+    pub relayed: Vec<Vec<u8>>,
     /// Connections to be opened.
     pub opened: Vec<(ConnectionKey, Pin)>,
     /// Connections to be closed.
@@ -40,6 +42,10 @@ pub struct Recorder {
 impl Sink for Recorder {
     fn transmit(&mut self, head: &[u8], body: &[u8]) {
         self.frames.push([head, body].concat());
+    }
+
+    fn relay(&mut self, head: &[u8], body: &[u8]) {
+        self.relayed.push([head, body].concat());
     }
 
     fn open(&mut self, key: ConnectionKey, pin: Pin) -> bool {

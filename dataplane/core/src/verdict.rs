@@ -12,6 +12,8 @@ pub enum Verdict {
     Answered,
     /// Too big for the way to the server: the sender was told with fragmentation-needed (RFC 1191) or packet-too-big (RFC 4443).
     FragmentationNeeded,
+    /// For a VIP while this ATM is a backup: passed to the active one.
+    Relayed,
     /// Not ours; the host's own stack keeps it.
     Host,
     /// Thrown away.
@@ -27,6 +29,8 @@ pub enum DropReason {
     NotActive,
     /// For a VIP, but this ATM's lease has run out.
     LeaseExpired,
+    /// For a VIP, to be passed to the active ATM, but there were too many of these.
+    RelayLimited,
     /// Waited in the socket longer than the age limit (the process was stopped).
     Stale,
     /// No virtual service at this address, protocol and port.
@@ -124,6 +128,7 @@ impl Verdict {
             Self::FragmentationNeeded => {
                 "too big for the path to the server, and the sender was told the MTU that fits"
             }
+            Self::Relayed => "for a VIP, and this ATM is a backup: passed to the active ATM",
             Self::Host => {
                 "not for a VIP at this ATM's Ethernet address, so it is left to the host's kernel"
             }
@@ -138,6 +143,7 @@ impl DropReason {
             Self::Malformed(malformed) => malformed.why(),
             Self::NotActive => "for a VIP, but this ATM is a backup",
             Self::LeaseExpired => "for a VIP, but the lease of this ATM has run out",
+            Self::RelayLimited => "for a VIP, but too many are passed to the active ATM already",
             Self::Stale => "waited too long in the socket",
             Self::NoService => "no service of the VIP has this protocol and port",
             Self::NoServer => "the service has no server that takes new connections",
@@ -245,6 +251,7 @@ verdicts! {
     Held "held"
     Answered "answered"
     FragmentationNeeded "fragmentation-needed"
+    Relayed "relayed"
     Host "host";
     Truncated "malformed-truncated"
     Version "malformed-version"
@@ -256,6 +263,7 @@ verdicts! {
     Offload "malformed-offload";
     NotActive "not-active"
     LeaseExpired "lease-expired"
+    RelayLimited "relay-limited"
     Stale "stale"
     NoService "no-service"
     NoServer "no-server"

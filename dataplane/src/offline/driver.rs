@@ -173,6 +173,7 @@ impl Offline {
             Verdict::Transmit
             | Verdict::Answered
             | Verdict::FragmentationNeeded
+            | Verdict::Relayed
             | Verdict::Host
             | Verdict::Drop(_) => Outcome::Decided(verdict),
         };
@@ -273,6 +274,7 @@ impl Offline {
             | Verdict::Held
             | Verdict::Answered
             | Verdict::FragmentationNeeded
+            | Verdict::Relayed
             | Verdict::Host
             | Verdict::Drop(_) => None,
         })
@@ -337,6 +339,10 @@ impl Sink for Wire<'_, '_> {
         if self.failed.is_none() {
             self.failed = (self.emit)(self.time, &frame).err();
         }
+    }
+
+    fn relay(&mut self, head: &[u8], body: &[u8]) {
+        self.transmit(head, body);
     }
 
     fn open(&mut self, key: ConnectionKey, pin: Pin) -> bool {

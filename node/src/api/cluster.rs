@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
 
 use crate::bootstrap::{Myself, Other};
+use crate::conflicts::Conflicts;
 use crate::lease::LeaseKeeper;
 use crate::packets::Packets;
 use crate::raft::{Machine, Raft};
@@ -26,6 +27,8 @@ pub(crate) struct Cluster {
     pub(crate) lease: LeaseKeeper,
     /// The packet path.
     pub(crate) packets: Arc<Packets>,
+    /// Who else claims a VIP.
+    pub(crate) conflicts: Conflicts,
     /// The latest tenure's instants.
     pub(crate) timeline: Arc<Mutex<Timeline>>,
     /// Where hand-overs are asked for.

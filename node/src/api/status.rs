@@ -21,6 +21,9 @@ impl Cluster {
             )
         }))
         .await;
+        let mut conflicts = self.conflicts.told_by(&self.myself.name);
+        let heard = others.iter().filter_map(|(_, hello)| hello.as_ref());
+        conflicts.extend(heard.flat_map(|hello| hello.conflicts.iter().cloned()));
         let (state, applied) = self.machine.state();
         let left = self.lease.left();
         let speaks = !left.is_zero();
@@ -111,6 +114,7 @@ impl Cluster {
             },
             notices,
             tenure: speaks.then(|| self.timeline()),
+            conflicts,
         }
     }
 

@@ -30,6 +30,8 @@ pub(crate) trait Applied: Send + Sync + 'static {
     fn connections(&self, changes: Vec<ConnectionChange>) -> BoxFuture<'_, ()>;
     /// Something else changed that the forwarding table is compiled from.
     fn table(&self, state: &State, index: u64) -> BoxFuture<'_, ()>;
+    /// A tenure began or ended.
+    fn tenure(&self, state: &State) -> BoxFuture<'_, ()>;
     /// The whole state was replaced by a snapshot.
     fn replaced(&self, state: &State, index: u64) -> BoxFuture<'_, ()>;
 }
@@ -173,6 +175,10 @@ impl Machine {
                 .then(|| core.state.clone());
             (response, table)
         };
+        if matches!(response, Response::EpochBegun { .. } | Response::EpochEnded) {
+            let told = self.shared.packets.tenure(&self.core().state);
+            told.await;
+        }
         if let Some(state) = table {
             self.shared.packets.table(&state, id.index()).await;
         }

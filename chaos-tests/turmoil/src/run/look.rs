@@ -105,6 +105,24 @@ impl World<'_> {
                         host.cable
                             .deliver(host.clock.at(Duration::from_millis(self.now_ms)), answer);
                     }
+                    let atm = (0..self.atms.len())
+                        .find(|atm| *atm != index && configuration::atm(*atm) == target);
+                    // Its kernel answers, whatever becomes of the daemon.
+                    if let Some(atm) = atm {
+                        let answer =
+                            frames::arp_answer((configuration::atm_mac(atm), target), sender);
+                        let host = &self.atms[index].host;
+                        host.cable
+                            .deliver(host.clock.at(Duration::from_millis(self.now_ms)), answer);
+                    }
+                    continue;
+                }
+                Seen::Relays { to } => {
+                    let atm = frames::atm_of(to).and_then(|atm| self.atms.get(atm));
+                    if let Some(atm) = atm {
+                        let at = atm.host.clock.at(Duration::from_millis(self.now_ms));
+                        atm.host.cable.deliver(at, frame);
+                    }
                     continue;
                 }
                 Seen::Forwards { to, client, flags } => {

@@ -175,12 +175,15 @@ impl Forwarder {
             .gate
             .lease()
             .and_then(|lease| self.speaker.due().filter(|&due| due < lease.until));
-        let question = self.neighbours.poll_timeout().filter(|_| self.may_ask());
+        let questions = [self.neighbours.poll_timeout(), self.group.poll_timeout()];
+        let question = questions.into_iter().flatten().min();
+        let question = question.filter(|_| self.may_ask());
         let parts = self.fragments.poll_timeout();
         [
             announcement,
             question,
             parts,
+            self.conflicts.poll_timeout(),
             self.connections.poll_timeout(),
         ]
         .into_iter()
@@ -195,7 +198,10 @@ impl Forwarder {
         if self.may_ask() {
             self.neighbours
                 .ask(&self.interface, now, out, &mut self.counters);
+            self.group
+                .ask(&self.interface, now, out, &mut self.counters);
         }
+        self.conflicts.expire(now);
         self.fragments.expire(now);
         self.count_parts();
         self.expire(now, out);

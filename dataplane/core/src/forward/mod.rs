@@ -3,9 +3,11 @@
 //! `receive` is the packet path; `control` has what comes from the replicated state and from the clock.
 
 mod answers_of_servers;
+mod claims;
 mod control;
 mod fragments;
 mod segment;
+mod straggler;
 #[cfg(test)]
 mod tests;
 mod way;
@@ -18,11 +20,13 @@ use model::Instant;
 use model::ids::{ServerId, VirtualServiceId};
 use model::planted::{self, Bug};
 
+use crate::conflicts::Conflicts;
 use crate::connections::{Connections, Flow};
-use crate::counters::{Counters, Event};
+use crate::counters::Counters;
 use crate::fragments::{Bounds, Fragments};
 use crate::frame::Offload;
 use crate::gate::{Gate, Voice};
+use crate::group::Group;
 use crate::limiter::Limiter;
 use crate::neighbours::Neighbours;
 use crate::rewrite;
@@ -72,6 +76,9 @@ pub struct Forwarder {
     neighbours: Neighbours,
     speaker: Speaker,
     icmp_limit: Limiter,
+    group: Group,
+    conflicts: Conflicts,
+    relay_limit: Limiter,
     /// The last identification we gave to a header of our own (RFC 791 §3.1; unique enough, RFC 6864 §4.1).
     identification: u16,
     /// The last port that full NAT gave out.
@@ -94,6 +101,9 @@ impl Forwarder {
             neighbours: Neighbours::default(),
             speaker: Speaker::default(),
             icmp_limit: Limiter::new(ICMP_INTERVAL, ICMP_BURST),
+            group: Group::default(),
+            conflicts: Conflicts::default(),
+            relay_limit: Limiter::new(straggler::RELAY_INTERVAL, straggler::RELAY_BURST),
             identification: 0,
             next_port: 0,
             scratch: Vec::new(),
@@ -192,8 +202,11 @@ impl Forwarder {
         if !for_vip || !(to_us || link.destination.is_group()) {
             return Verdict::Host;
         }
-        self.vip_packet(frame, packet, now, out)
-            .unwrap_or_else(Verdict::Drop)
+        let decided = match self.gate.voice(now, out).map(|Voice { .. }| ()) {
+            Ok(()) => self.vip_packet(frame, packet, now, out),
+            Err(silent) => self.straggler(frame, packet, silent, now, out),
+        };
+        decided.unwrap_or_else(Verdict::Drop)
     }
 
     fn arp<S: Sink>(
@@ -215,7 +228,7 @@ impl Forwarder {
             if let Ok(arp) = Arp::parse(packet)
                 && arp.sender_mac != self.interface.mac
             {
-                self.neighbours.learn(sender.into(), arp.sender_mac, now);
+                self.learn(sender.into(), arp.sender_mac, now);
             }
             return Ok(Verdict::Host);
         }
@@ -224,9 +237,13 @@ impl Forwarder {
             return Ok(Verdict::Host);
         }
         if claims {
-            return self.foreign_claim(now, out);
+            return self.foreign_claim(sender.into(), arp.sender_mac, now, out);
         }
-        self.neighbours.learn(sender.into(), arp.sender_mac, now);
+        if sender.is_unspecified() {
+            // Somebody wants to take the VIP, and looks whether it is free (RFC 5227 §2.1.1).
+            self.watch_claim(target.into(), arp.sender_mac, now, out);
+        }
+        self.learn(sender.into(), arp.sender_mac, now);
         if arp.operation == Operation::Reply || !self.is_to_us(link) {
             return Ok(Verdict::Host);
         }
@@ -262,13 +279,20 @@ impl Forwarder {
         } else {
             neighbour.target
         };
-        let claims =
-            self.routes.is_vip(neighbour.source.into()) || self.routes.is_vip(speaker.into());
-        if claims {
-            return self.foreign_claim(now, out);
+        let claimed = [neighbour.source, speaker].map(IpAddr::from);
+        if let Some(vip) = claimed
+            .into_iter()
+            .find(|claimed| self.routes.is_vip(*claimed))
+        {
+            let mac = neighbour.link.unwrap_or(link.source);
+            return self.foreign_claim(vip, mac, now, out);
         }
         if let Some(mac) = neighbour.link {
-            self.neighbours.learn(speaker.into(), mac, now);
+            self.learn(speaker.into(), mac, now);
+        }
+        if asks && neighbour.source.is_unspecified() && concerns_vip {
+            // Somebody wants to take the VIP (RFC 4862 §5.4.2).
+            self.watch_claim(neighbour.target.into(), link.source, now, out);
         }
         if !asks || !concerns_vip || !(self.is_to_us(link) || link.destination.is_group()) {
             return Ok(Verdict::Host);
@@ -278,24 +302,12 @@ impl Forwarder {
             return Err(DropReason::Stale);
         }
         let asker = if neighbour.source.is_unspecified() {
-            // Somebody wants to take the VIP.
-            self.counters.note(Event::ForeignClaim);
             None
         } else {
             Some((neighbour.link.unwrap_or(link.source), neighbour.source))
         };
         speaker::advertise(self.interface.mac, neighbour.target, asker, &mut voice);
         Ok(Verdict::Answered)
-    }
-
-    fn foreign_claim<S: Sink>(&mut self, now: Instant, out: &mut S) -> Result<Verdict, DropReason> {
-        // To a backup this is the active ATM's announcement, and its own kernel may learn from it.
-        let Ok(Voice { .. }) = self.gate.voice(now, out) else {
-            return Ok(Verdict::Host);
-        };
-        self.counters.note(Event::ForeignClaim);
-        self.speaker.defend(now);
-        Err(DropReason::ForeignClaim)
     }
 
     fn is_to_us(&self, link: Ethernet) -> bool {

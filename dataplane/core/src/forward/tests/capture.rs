@@ -54,6 +54,10 @@ impl Sink for Capture {
         self.recorder.open(key, pin)
     }
 
+    fn relay(&mut self, head: &[u8], body: &[u8]) {
+        self.recorder.relay(head, body);
+    }
+
     fn unstick(&mut self, key: StickyKey) -> bool {
         self.recorder.unstick(key)
     }

@@ -284,7 +284,8 @@ fn receive(rig: &mut Rig, input: &Input, story: &mut Story) -> (usize, bool) {
             story.held_damaged |= !right;
             (0, true)
         }
-        Verdict::Host | Verdict::Drop(_) => (0, true),
+        // Without other ATMs there is nobody to pass anything on to.
+        Verdict::Relayed | Verdict::Host | Verdict::Drop(_) => (0, true),
     };
     assert!(
         max == 0 || !rig.out.frames.is_empty(),

@@ -14,6 +14,7 @@ mod packets;
 mod properties;
 mod rewriting;
 mod sticky;
+mod stragglers;
 mod tally;
 
 use std::net::{IpAddr, Ipv4Addr};

@@ -5,7 +5,10 @@ use proptest::sample::Index;
 
 use super::*;
 use crate::testing::{FIN, RST, sum};
-use crate::{Checksum, Event, Gso};
+use crate::{Checksum, Event, Gso, OtherAtms};
+
+const THIRD_ATM: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xd]);
+const OTHERS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 1, 0, 11), Ipv4Addr::new(10, 1, 0, 12)];
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -34,6 +37,10 @@ enum Step {
     },
     Snapshot {
         ports: Vec<u16>,
+    },
+    Others {
+        active: Option<u8>,
+        all: bool,
     },
     Install {
         more: bool,
@@ -79,6 +86,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => port.clone().prop_map(|port| Step::Close { port }),
         1 => port.clone().prop_map(|port| Step::Refuse { port }),
         1 => proptest::collection::vec(port, 0..5).prop_map(|ports| Step::Snapshot { ports }),
+        1 => (proptest::option::of(0u8..2), any::<bool>()).prop_map(|(active, all)| Step::Others { active, all }),
         1 => (any::<bool>(), 0usize..100).prop_map(|(more, connections_max)| Step::Install { more, connections_max }),
     ]
 }
@@ -105,6 +113,19 @@ fn frames() -> Vec<Vec<u8>> {
             (ATM, ATM_ADDRESS),
         ),
         Packet::icmp(CLIENT, VIP, 8, 0, [0; 4], b"ping").frame(ROUTER, ATM),
+        arp(
+            (OTHER_ATM, ATM),
+            2,
+            (OTHER_ATM, OTHERS[0]),
+            (ATM, ATM_ADDRESS),
+        ),
+        arp(
+            (THIRD_ATM, ATM),
+            2,
+            (THIRD_ATM, OTHERS[1]),
+            (ATM, ATM_ADDRESS),
+        ),
+        tcp(1, QUORUM, ACK, b"").frame(OTHER_ATM, ATM),
         Packet::icmp(
             CLIENT,
             VIP,
@@ -157,9 +178,23 @@ fn is_own_question(frame: &[u8]) -> bool {
         && frame[28..32] == ATM_ADDRESS.octets()
 }
 
+/// A client's packet for a VIP, from us to one host.
+fn is_relay(frame: &[u8]) -> bool {
+    let ip = frame.len() >= 34 && frame[12..14] == [8, 0];
+    ip && frame[30..33] == VIP.octets()[..3]
+        && [100, 101].contains(&frame[33])
+        && frame[0] & 1 == 0
+        && frame[..6] != ATM.0
+        && frame[6..12] == ATM.0
+}
+
 /// Checks all that was emitted since the last call, at an instant at which the lease was held or not.
 fn check_output(rig: &mut Rig, held: bool) -> Result<(), TestCaseError> {
     let out = std::mem::take(&mut *rig.out);
+    for frame in &out.relayed {
+        prop_assert!(!held, "passed on while active: {frame:02x?}");
+        prop_assert!(is_relay(frame), "no relay: {frame:02x?}");
+    }
     for frame in &out.frames {
         prop_assert!(
             held || is_own_question(frame),
@@ -214,6 +249,11 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
                     Verdict::Transmit | Verdict::Answered | Verdict::FragmentationNeeded
                 );
                 prop_assert_eq!(spoke, !rig.out.frames.is_empty(), "{:?}", verdict);
+                let relayed = verdict == Verdict::Relayed;
+                prop_assert_eq!(relayed, !rig.out.relayed.is_empty(), "{:?}", verdict);
+                for frame in &rig.out.relayed {
+                    prop_assert!(frame[..6] != bytes[6..12], "back to its sender");
+                }
             }
             Step::Lease(lease) => {
                 let lease = lease.map(|(epoch, left_ms)| {
@@ -260,6 +300,17 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
                     .map(|port| (key(port, 1), ServerId(0).into()));
                 rig.forwarder.replace_connections(all, rig.now);
             }
+            Step::Others { active, all } => {
+                let others = OtherAtms {
+                    here: OTHERS[..if all { 2 } else { 1 }]
+                        .iter()
+                        .map(|&v4| v4.into())
+                        .collect(),
+                    elsewhere: false,
+                    active: active.map(|at| OTHERS[usize::from(at)].into()),
+                };
+                rig.forwarder.set_other_atms(others, rig.now);
+            }
             Step::Install {
                 more,
                 connections_max,
@@ -287,6 +338,7 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
                 | Verdict::Held
                 | Verdict::Answered
                 | Verdict::FragmentationNeeded
+                | Verdict::Relayed
                 | Verdict::Host => None,
             })
             .sum();

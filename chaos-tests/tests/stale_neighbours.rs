@@ -1,0 +1,136 @@
+//! A client that has not heard of a takeover goes on talking; a foreign host that claims the VIP is found and contradicted.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper that cannot go on has failed its test"
+)]
+
+use std::time::Duration;
+
+use chaos_tests::cluster::{Cluster, SETTLE_MAX, wait_until};
+use chaos_tests::lab::ready;
+use chaos_tests::observer::{Kind, Observer, RawPort, Rules, Verdict, gratuitous_arp};
+use serde_json::Value;
+
+fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+/// The client takes the VIP to be at this Ethernet address, whatever it hears.
+fn pin(cluster: &Cluster, host: &str) {
+    let mac = mac_text(cluster.lab().host(host).unwrap().mac());
+    let vip = cluster.vip().to_string();
+    let pinned = cluster
+        .lab()
+        .host("client")
+        .unwrap()
+        .exec([
+            "ip",
+            "neigh",
+            "replace",
+            &vip,
+            "lladdr",
+            &mac,
+            "nud",
+            "permanent",
+            "dev",
+            "eth0",
+        ])
+        .unwrap();
+    assert!(
+        pinned.status.success(),
+        "{}",
+        String::from_utf8_lossy(&pinned.stderr)
+    );
+}
+
+#[test]
+fn a_client_with_a_stale_entry_goes_on_talking_after_a_failover() {
+    if !ready() {
+        return;
+    }
+    let cluster = Cluster::start().unwrap();
+    let (before, _) = cluster.active().unwrap();
+    pin(&cluster, &before);
+    let observer = Observer::start(cluster.lab()).unwrap();
+    let lines = cluster.lines(20).unwrap();
+    cluster.wait_until_all_flow(&lines, SETTLE_MAX).unwrap();
+    let answer = cluster.atmctl(&before, &["failover"]).unwrap();
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    let (after, _) = cluster.active().unwrap();
+    assert_ne!(before, after);
+
+    // Old connections and new ones, all through the former ATM.
+    cluster.wait_until_all_flow(&lines, SETTLE_MAX).unwrap();
+    let new = cluster.lines(20).unwrap();
+    cluster.wait_until_all_flow(&new, SETTLE_MAX).unwrap();
+    let relayed = cluster.counter(&before, "relayed").unwrap();
+    assert!(relayed > 100, "{relayed}");
+    assert_eq!(cluster.counter(&after, "relayed").unwrap(), 0);
+    for report in [lines.finish(SETTLE_MAX), new.finish(SETTLE_MAX)] {
+        assert!(report.is_unbroken(), "{report:#?}");
+    }
+
+    // Who passes packets on is no second voice.
+    let observation = observer.stop();
+    let verdict = observation.verdict(&Rules::default());
+    assert_eq!(verdict, Verdict::OneVoice);
+    let mac = |host: &str| cluster.lab().host(host).unwrap().mac();
+    let said = |host: &str, kind: Kind| {
+        let events = observation.events.iter();
+        events
+            .filter(|event| event.source == mac(host) && event.kind == kind)
+            .count()
+    };
+    assert!(said(&before, Kind::Relayed) > 100);
+    assert!(said(&after, Kind::Tunnelled) > 100);
+}
+
+fn conflicts(cluster: &Cluster, host: &str) -> Vec<Value> {
+    let status: Value = cluster.atmctl(host, &["status"]).unwrap().json().unwrap();
+    status["conflicts"].as_array().unwrap().clone()
+}
+
+#[test]
+fn a_foreign_host_that_claims_the_vip_is_told_by_every_atm_and_contradicted() {
+    if !ready() {
+        return;
+    }
+    let cluster = Cluster::start().unwrap();
+    let (active, _) = cluster.active().unwrap();
+    // The active one has announced itself to all: none takes it for a stranger.
+    assert_eq!(conflicts(&cluster, &active), Vec::<Value>::new());
+    let announced = cluster.counter(&active, "gratuitous-arp").unwrap();
+
+    let client = cluster.lab().host("client").unwrap();
+    let port = RawPort::open(client.namespace(), "eth0").unwrap();
+    let foreign = [2, 0xaa, 0, 0, 0, 9];
+    port.send(&gratuitous_arp(foreign, cluster.vip(), false))
+        .unwrap();
+    port.send(&gratuitous_arp(foreign, cluster.vip(), true))
+        .unwrap();
+
+    wait_until("every ATM tells of it", Duration::from_secs(10), || {
+        let told = conflicts(&cluster, &active);
+        let of_it = told.iter().filter(|conflict| {
+            conflict["mac"] == mac_text(foreign)
+                && conflict["vip"] == cluster.vip().to_string()
+                && conflict["claimant"] == "foreign"
+                && conflict["claims"] == 2
+        });
+        if of_it.count() == cluster.atms().len() && told.len() == cluster.atms().len() {
+            Ok(())
+        } else {
+            Err(format!("{told:#?}"))
+        }
+    })
+    .unwrap();
+    for atm in cluster.atms() {
+        let log = cluster.log(&atm).unwrap();
+        let warned = log.matches("another host claims a virtual address").count();
+        assert_eq!(warned, 1, "{atm}: {log}");
+    }
+    // It does so once in ten seconds; the announcements of the takeover are over by now or come on top.
+    let defended = cluster.counter(&active, "gratuitous-arp").unwrap();
+    assert!(defended >= announced + 2, "{announced} and {defended}");
+}
