@@ -187,7 +187,7 @@ impl Packets {
             Some(routes) => routes.next_hop(address),
             None => host::next_hop_without_routes(&interface, address),
         });
-        let table = ForwardingTable::compile(&last.state, last.index, next_hop);
+        let table = ForwardingTable::compile(&last.state, last.index, next_hop.clone());
         let sizes = Sizes {
             vips: table.vips.len(),
             services: table.services.len(),
@@ -199,7 +199,7 @@ impl Packets {
             own: view.map_or_else(host::local_addresses, |view| view.own.clone()),
         };
         let own = guarded.own.clone();
-        let here = |address: IpAddr| next_hop(address) == Some(address);
+        let here = |address: IpAddr| next_hop.of(address) == Some(address);
         let atms = last.state.current().into_iter().flat_map(|current| {
             let atms = current.config.atm_pool.atms.iter();
             atms.filter_map(|atm| current.address(&atm.host))

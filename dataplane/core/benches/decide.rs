@@ -19,13 +19,14 @@ use std::time::Duration;
 
 use dataplane_core::testing::{ACK, Packet, Packet6, SYN, arp, neighbour};
 use dataplane_core::{
-    Forwarder, ForwardingTable, Frame, Interface, Lease, Limits, MacAddr, Offload, Real, Sink,
-    Verdict, VirtualService,
+    Forwarder, ForwardingTable, Frame, Interface, Lease, Limits, MacAddr, NextHop, Offload, Real,
+    Sink, Verdict, VirtualService,
 };
 use model::Instant;
 use model::conf::{ForwardingMethod, Protocol, Replication, Scheduler};
 use model::connections::{ConnectionChange, ConnectionKey, Pin};
 use model::ids::{Epoch, ServerId, VirtualServiceId};
+use model::sticky::{StickyKey, StickyRules};
 
 const ATM: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xa]);
 const ROUTER: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xc]);
@@ -39,7 +40,7 @@ const SERVICE: VirtualServiceId = VirtualServiceId(1);
 const SERVERS: u8 = 8;
 
 /// The rows of the table: how a packet comes, and how it goes to its server.
-const WAYS: [Way; 6] = [
+const WAYS: [Way; 8] = [
     way(
         "tunnel 4in4",
         Family::V4,
@@ -66,6 +67,8 @@ const WAYS: [Way; 6] = [
     ),
     way("direct 4", Family::V4, Family::V4, ForwardingMethod::Direct),
     way("direct 6", Family::V6, Family::V6, ForwardingMethod::Direct),
+    way("nat 4", Family::V4, Family::V4, ForwardingMethod::Nat),
+    way("nat 6", Family::V6, Family::V6, ForwardingMethod::Nat),
 ];
 const SIZES: [u32; 3] = [1_000, 100_000, 1_000_000];
 /// Frames between two looks at the clock. Half-open connections may be a quarter of a table, and the smallest has to hold these; in all
@@ -257,6 +260,14 @@ impl Sink for Null {
         black_box((head, body));
     }
 
+    fn relay(&mut self, head: &[u8], body: &[u8]) {
+        black_box((head, body));
+    }
+
+    fn unstick(&mut self, _key: StickyKey) -> bool {
+        true
+    }
+
     fn open(&mut self, _key: ConnectionKey, _pin: Pin) -> bool {
         true
     }
@@ -278,10 +289,13 @@ fn table(way: &Way, connections_max: usize) -> ForwardingTable {
             address,
             next_hop: Some(address),
             method: way.method,
+            source: None,
         }
     });
     ForwardingTable {
         applied_index: 1,
+        next_hop: NextHop::default(),
+        sticky: StickyRules::default(),
         vips: vec![vip],
         services: vec![VirtualService {
             id: SERVICE,
