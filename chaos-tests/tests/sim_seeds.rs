@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::thread;
 
-use chaos_tests::sim::{Schedule, Story, Tally, run, shrink};
+use chaos_tests::sim::{Schedule, Story, run, shrink};
 
 const STEPS: u64 = 5000;
 
@@ -26,23 +26,16 @@ fn sim_seeds() {
         .filter_map(|result| result.as_ref().err())
         .collect();
     assert!(failed.is_empty(), "{}", failed[0]);
-    let mut tally = Tally::default();
-    results.iter().flatten().for_each(|half| tally.add(half));
-    let tenures = tally.tenures;
+    let tenures: u64 = results.iter().flatten().sum();
     assert!(
         tenures > 4000,
         "only {tenures} tenures: the faults do nothing"
     );
-    assert!(
-        tally.relayed > 1000,
-        "only {} packets were passed on by backups",
-        tally.relayed
-    );
 }
 
-/// What the runs came to, or what was broken and how to see it again.
-fn hold(seeds: RangeInclusive<u64>) -> Result<Tally, String> {
-    let mut tally = Tally::default();
+/// Tenures that spoke, or what was broken and how to see it again.
+fn hold(seeds: RangeInclusive<u64>) -> Result<u64, String> {
+    let mut tenures = 0;
     for seed in seeds {
         let schedule = Schedule::of(seed, STEPS);
         let outcome = run(&schedule, Story::Untold);
@@ -54,9 +47,9 @@ fn hold(seeds: RangeInclusive<u64>) -> Result<Tally, String> {
                 outcome.steps, outcome.time_ms
             ));
         }
-        tally.add(&outcome.tally);
+        tenures += outcome.tally.tenures;
     }
-    Ok(tally)
+    Ok(tenures)
 }
 
 #[test]
