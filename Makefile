@@ -2,6 +2,7 @@
 
 LAB = $(or $(CARGO_TARGET_DIR),target)/debug/lab
 CHAOS = $(or $(CARGO_TARGET_DIR),target)/debug/chaos
+INTEROP = $(or $(CARGO_TARGET_DIR),target)/debug/examples/interop
 
 # The real node library on a simulated network, disk and clock. Its dependencies are built with flags of their own.
 SIM = RUSTFLAGS="--cfg atm_sim --cfg tokio_unstable" cargo
@@ -11,7 +12,7 @@ CAPTURES = $(abspath $(or $(CARGO_TARGET_DIR),target))/captures
 SEED ?= 1
 SEEDS ?= 100
 
-.PHONY: demo test lint bench bench-failover chaos bugs hunters sim-node tools peers dns
+.PHONY: demo test lint bench bench-failover chaos bugs hunters sim-node tools peers dns interop kernel
 
 demo: tools
 	cargo build --workspace
@@ -41,6 +42,12 @@ bench: tools
 bench-failover: tools peers
 	cargo build --workspace --bins
 	$(CHAOS) bench-failover --write-docs $(BENCH)
+
+# A kernel that is not ours: IPVS beside us, and servers whose kernel opens our tunnels. Skipped where it cannot be had.
+interop: tools kernel
+	cargo build --workspace --bins
+	cargo build --package chaos-tests --example interop
+	$(INTEROP) || [ $$? = 69 ]
 
 # Ten minutes of every kind of fault, mixed, then the judgement. For another time or seed: make chaos TIME=8h SEED=4711
 chaos: tools
@@ -81,6 +88,18 @@ dns:
 peers:
 	@missing=; for p in keepalived ucarp conntrackd conntrack; do \
 	  PATH="$$PATH:/usr/sbin:/sbin" command -v $$p >/dev/null || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ]; then \
+	  echo "installing$$missing"; \
+	  apt-get update -qq; \
+	  for p in $$missing; do apt-get install -y -qq --no-install-recommends $$p >/dev/null || echo "not installed: $$p"; done; \
+	elif [ -n "$$missing" ]; then \
+	  echo "left out:$$missing (as root: apt-get install$$missing)"; \
+	fi
+
+# user-mode-linux and what is run in it. `interop` says what it lacks.
+kernel:
+	@missing=; for p in linux.uml:user-mode-linux modprobe:kmod ipvsadm:ipvsadm; do \
+	  PATH="$$PATH:/usr/sbin:/sbin" command -v $${p%%:*} >/dev/null || missing="$$missing $${p##*:}"; done; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ]; then \
 	  echo "installing$$missing"; \
 	  apt-get update -qq; \

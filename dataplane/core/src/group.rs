@@ -117,6 +117,11 @@ impl Group {
         Claimant::Foreign
     }
 
+    /// Whether a frame from this Ethernet address came from its sender, or from the sender's router: no ATM passed it on.
+    pub(crate) fn is_direct(&self, mac: MacAddr) -> bool {
+        self.told.is_none() || self.owner(mac) == Claimant::Foreign
+    }
+
     /// Whether ATMs are elsewhere, so that a claim of a VIP can be an honest one and nobody can tell.
     pub(crate) fn has_unknowable(&self) -> bool {
         self.told.as_ref().is_none_or(|told| told.elsewhere)

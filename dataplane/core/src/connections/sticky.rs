@@ -3,13 +3,12 @@
 //!
 //! Idle times are local, as they are of connections: only the active ATM says when a client is forgotten.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use model::Instant;
 use model::ids::ServerId;
 use model::sticky::{StickyKey, StickyRules};
-use rustc_hash::FxHashMap;
 
 use super::Flow;
 
@@ -20,7 +19,8 @@ const RETRY: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Sticky {
     rules: StickyRules,
-    clients: FxHashMap<StickyKey, Client>,
+    /// Asked only for first packets, so an ordered map is quick enough.
+    clients: BTreeMap<StickyKey, Client>,
     /// When each client is to be looked at: one entry for each.
     looks: BTreeSet<(Instant, StickyKey)>,
     /// Bound of `clients`.
@@ -52,7 +52,7 @@ impl Sticky {
     pub(super) fn new(max: usize) -> Self {
         Self {
             rules: StickyRules::default(),
-            clients: FxHashMap::default(),
+            clients: BTreeMap::new(),
             looks: BTreeSet::new(),
             max,
             tenure_began: Instant::BOOT,
@@ -86,12 +86,8 @@ impl Sticky {
                 client.live += 1;
             }
         }
-        self.looks = self
-            .looks
-            .iter()
-            .filter(|(_, key)| self.clients.contains_key(key))
-            .copied()
-            .collect();
+        let clients = &self.clients;
+        self.looks.retain(|(_, key)| clients.contains_key(key));
         let keys: Vec<_> = self.looks.iter().map(|(_, key)| *key).collect();
         for key in keys {
             self.look_at(key, now);
@@ -181,8 +177,7 @@ impl Sticky {
                 client.live += 1;
             }
         }
-        let mut keys: Vec<_> = self.clients.keys().copied().collect();
-        keys.sort_unstable();
+        let keys: Vec<_> = self.clients.keys().copied().collect();
         for key in keys {
             self.looks.insert((now, key));
             self.look_at(key, now);

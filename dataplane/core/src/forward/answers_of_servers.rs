@@ -20,7 +20,7 @@ use crate::{DropReason, Sink, Verdict};
 
 impl Forwarder {
     /// A packet from a server behind NAT, or to a source address of full NAT; `None`: it is of no connection.
-    pub(super) fn from_server<S: Sink>(
+    pub(super) fn answer<S: Sink>(
         &mut self,
         frame: Received,
         packet: &mut Ip<&mut [u8]>,

@@ -195,7 +195,7 @@ impl Forwarder {
         if to_us
             && self.may_be_of_server(source, packet)
             && let Ok(mut packet) = Ip::parse_mut(packet)
-            && let Some(answered) = self.from_server(frame, &mut packet, now, out)
+            && let Some(answered) = self.answer(frame, &mut packet, now, out)
         {
             return answered.unwrap_or_else(Verdict::Drop);
         }

@@ -97,7 +97,7 @@ impl Forwarder {
         // The client lives, whatever becomes of this packet.
         self.connections.touch(id, segment.sign, now);
         let way = self.way(flow, pin)?;
-        if way.translation.is_some() {
+        if way.translation.is_some() && self.group.is_direct(frame.link.source) {
             self.connections.came_from(id, frame.link.source);
         }
         self.go(frame, packet, way, Piece::WithHeader, now, voice)
@@ -158,7 +158,7 @@ impl Forwarder {
             self.connections.open(flow, pin, record, now)
         };
         self.link(id);
-        if way.translation.is_some() {
+        if way.translation.is_some() && self.group.is_direct(frame.link.source) {
             self.connections.came_from(id, frame.link.source);
         }
         let sticky = &mut self.connections.sticky;

@@ -230,8 +230,9 @@ struct Head {
 }
 
 impl Head {
-    /// Ethernet, and the outer header if there is a tunnel (RFC 2003 §3.1, RFC 2473 §6: TOS copied; DF copied when set, and of
-    /// an IPv6 packet always set, as nobody may cut it). `inner_len`: bytes of this piece.
+    /// Ethernet, and the outer header if there is a tunnel (RFC 2003 §3.1, RFC 2473 §6: TOS copied, DF copied when set).
+    /// Around an IPv6 packet DF stays clear: the tunnel's MTU is fixed (RFC 4213 §3.2.1), so where the way to the server is
+    /// narrower a router must be able to cut it; nobody could tell the client. `inner_len`: bytes of this piece.
     fn new<B: Deref<Target = [u8]>>(
         route: &Route,
         packet: &Ip<B>,
@@ -266,7 +267,7 @@ impl Head {
                     tos: packet.tos(),
                     total_len: len(ipv4::MIN_HEADER_LEN),
                     identification: *identification,
-                    dont_fragment,
+                    dont_fragment: dont_fragment && matches!(packet, Ip::V4(_)),
                     ttl: TTL,
                     protocol: packet.as_payload(),
                     source,

@@ -101,7 +101,7 @@ fn every_pairing_of_tunnels_and_direct_routing() {
     let six = |port| tcp6(1, port, SYN, b"").with(|p| p.class = 0x28);
     let four = tcp(1, FOUR_IN_SIX, SYN, b"").with(|p| p.tos = 0x28);
     let in_four = Packet::new(ATM_ADDRESS, SERVERS[0], 41, six(SIX_IN_FOUR).bytes())
-        .with(|p| (p.tos, p.id, p.ttl) = (0x28, 1, 64));
+        .with(|p| (p.tos, p.id, p.fragment, p.ttl) = (0x28, 1, 0, 64));
     let cases = [
         (
             "6in6",
