@@ -259,7 +259,16 @@ impl Machine {
 /// The other ATMs, as the node tells its engine.
 fn other_atms(me: usize, state: &State) -> OtherAtms {
     let ours = IpAddr::V4(hosts::address(ATM + me));
-    OtherAtms::of(state, state.tenure(), |address| address == ours, |_| true)
+    let others = OtherAtms::of(state, state.tenure(), |address| address == ours, |_| true);
+    // A simulated tenure has a name of its own, which is not that of the `AddAtm` line.
+    let active = state.tenure().filter(|tenure| !tenure.ended);
+    let active = active.and_then(|tenure| usize::try_from(tenure.node.0).ok()?.checked_sub(1));
+    OtherAtms {
+        active: active
+            .filter(|atm| *atm != me)
+            .map(|atm| IpAddr::V4(hosts::address(ATM + atm))),
+        ..others
+    }
 }
 
 fn brief(response: &Response) -> String {

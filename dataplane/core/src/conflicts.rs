@@ -123,7 +123,7 @@ mod tests {
             last: at(50),
             claims: 3,
         };
-        assert_eq!(conflicts.all(), [expected.clone()]);
+        assert_eq!(conflicts.all(), std::slice::from_ref(&expected));
         assert_eq!(conflicts.poll_timeout(), Some(at(110)));
         conflicts.expire(at(109));
         assert_eq!(conflicts.all(), [expected]);

@@ -351,7 +351,7 @@ fn solicitations_for_the_vip_are_answered_by_who_holds_the_lease() {
     ] {
         let mut rig = Rig::active6();
         assert_eq!(rig.raw(frame), Verdict::Answered, "{name}");
-        assert_eq!(rig.sent(), [answer.clone()], "{name}");
+        assert_eq!(rig.sent(), std::slice::from_ref(answer), "{name}");
         assert_eq!(
             rig.frame(frame, Offload::default(), Duration::from_millis(101)),
             drop(DropReason::Stale)
