@@ -210,7 +210,7 @@ fn connections_go_to_their_servers_and_every_byte_is_written_at_its_time() {
     );
     assert_eq!(
         run.lines[2]["reason"],
-        "sent to the server of its connection"
+        "sent on to the other end of its connection"
     );
     let direct = |packet: &Packet| packet.frame(mac(ATM), mac(SERV2));
     let sent = [
