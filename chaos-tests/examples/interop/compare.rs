@@ -50,6 +50,7 @@ const PIECES: &str = "IPVS puts fragments together and cuts the tunnel's packet;
      has to put a tunnel together";
 const QUOTED_HOP: &str =
     "the packet is quoted as it was when it did not fit: IPVS had taken one from its TTL";
+const QUOTED_SUM: &str = "NAT puts back what an error quotes; IPVS leaves the transport checksum in it as it was, ours fits again (RFC 5508 §4)";
 const ERROR_CLASS: &str = "ICMPv6 errors have no class of their own in Linux; ours are internetwork control, as those of IPv4 (RFC 1812 §4.3.2.5)";
 /// TTL of our tunnels.
 const OURS_OUTER_TTL: u8 = 64;
@@ -223,7 +224,14 @@ impl Comparison<'_> {
         }
         let allowed = counted(theirs.ttl) && Some(own.ttl) == sent;
         self.may("ttl", (&theirs.ttl, &own.ttl), allowed, INNER_TTL);
-        self.must("payload", &theirs.payload, &own.payload);
+        let (Some(_), Some(_)) = (theirs.quote(), own.quote()) else {
+            self.must("payload", &theirs.payload, &own.payload);
+            return;
+        };
+        let [but_sums, but_own_sums] = [theirs, own].map(Packet::error_without_sums);
+        let allowed = but_sums == but_own_sums && own.is_sound();
+        let payloads = (&theirs.payload, &own.payload);
+        self.may("payload", payloads, allowed, QUOTED_SUM);
     }
 
     fn outer(&mut self, ipvs: &Delivery, ours: &Delivery) {

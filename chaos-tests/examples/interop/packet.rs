@@ -357,6 +357,27 @@ impl Packet {
         self.payload.get(8..).filter(|_| is_error)
     }
 
+    /// The message of an ICMP error without its checksum, and without that of the TCP or UDP header in its quote, if it is there.
+    pub(crate) fn error_without_sums(&self) -> Vec<u8> {
+        let mut message = self.payload.clone();
+        let transport = match (self.source, message.get(8)) {
+            (IpAddr::V4(_), Some(first)) => 8 + usize::from(first & 0x0f) * 4,
+            (IpAddr::V4(_), None) | (IpAddr::V6(_), _) => 8 + 40,
+        };
+        let protocol_at = if self.source.is_ipv4() { 8 + 9 } else { 8 + 6 };
+        let sum_at = match message.get(protocol_at) {
+            Some(6) => Some(transport + 16),
+            Some(17) => Some(transport + 6),
+            _ => None,
+        };
+        for at in [Some(2), sum_at].into_iter().flatten() {
+            if let Some(sum) = message.get_mut(at..at + 2) {
+                sum.fill(0);
+            }
+        }
+        message
+    }
+
     /// The next hop's MTU in fragmentation-needed (RFC 1191 §4) or packet-too-big (RFC 4443 §3.2).
     pub(crate) fn next_hop_mtu(&self) -> Option<u32> {
         let field: [u8; 4] = *self.payload.get(4..)?.first_chunk()?;

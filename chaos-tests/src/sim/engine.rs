@@ -206,6 +206,7 @@ impl World {
             | Verdict::Held
             | Verdict::Answered
             | Verdict::FragmentationNeeded
+            | Verdict::TimeExceeded
             | Verdict::Relayed => true,
             Verdict::Host | Verdict::Drop(_) => false,
         };
@@ -250,6 +251,7 @@ impl World {
             | Verdict::Held
             | Verdict::Answered
             | Verdict::FragmentationNeeded
+            | Verdict::TimeExceeded
             | Verdict::Relayed
             | Verdict::Host => true,
         };

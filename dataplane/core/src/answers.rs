@@ -1,4 +1,4 @@
-//! ICMP that we send in a VIP's name: echo replies, fragmentation-needed and packet-too-big.
+//! ICMP that we send in a VIP's name: echo replies, fragmentation-needed and packet-too-big, time-exceeded.
 
 use std::ops::{Deref, DerefMut};
 
@@ -47,10 +47,19 @@ pub(crate) fn echo<B: DerefMut<Target = [u8]>, S: Sink>(
     voice.transmit(head.bytes(), packet.payload());
 }
 
-/// Tells the sender of a packet that nobody may cut what fits (RFC 1191 §4, RFC 4443 §3.2), in the name of the VIP it wrote to.
-pub(crate) fn too_big<B: Deref<Target = [u8]>, S: Sink>(
+/// What is wrong with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Problem {
+    /// Nobody may cut it, and so much fits (RFC 1191 §4, RFC 4443 §3.2).
+    TooBig { mtu: u16 },
+    /// It has passed as many routers as it may (RFC 792, RFC 4443 §3.3).
+    TimeExceeded,
+}
+
+/// Tells the sender of a packet what is wrong with it, in the name of the VIP it wrote to.
+pub(crate) fn error<B: Deref<Target = [u8]>, S: Sink>(
     packet: &Ip<B>,
-    mtu: u16,
+    problem: Problem,
     ours: MacAddr,
     sender: MacAddr,
     identification: &mut u16,
@@ -64,9 +73,16 @@ pub(crate) fn too_big<B: Deref<Target = [u8]>, S: Sink>(
     let quote = packet.bytes().get(..room).unwrap_or(packet.bytes());
     let len = icmp::HEADER_LEN + quote.len();
     let mut head = Head::back(packet, len, ERROR_TOS, (ours, sender), identification);
-    let message = match packet {
-        Ip::V4(_) => icmp::fragmentation_needed(mtu, quote),
-        Ip::V6(v6) => icmp::packet_too_big(mtu, quote, header6(v6, len, ERROR_TOS).pseudo_header()),
+    let message = match (packet, problem) {
+        (Ip::V4(_), Problem::TooBig { mtu }) => icmp::fragmentation_needed(mtu, quote),
+        (Ip::V4(_), Problem::TimeExceeded) => icmp::time_exceeded(quote),
+        (Ip::V6(v6), problem) => {
+            let pseudo_header = header6(v6, len, ERROR_TOS).pseudo_header();
+            match problem {
+                Problem::TooBig { mtu } => icmp::packet_too_big(mtu, quote, pseudo_header),
+                Problem::TimeExceeded => icmp::hop_limit_exceeded(quote, pseudo_header),
+            }
+        }
     };
     head.push(&message);
     voice.transmit(head.bytes(), quote);

@@ -12,6 +12,8 @@ pub enum Verdict {
     Answered,
     /// Too big for the way to the server: the sender was told with fragmentation-needed (RFC 1191) or packet-too-big (RFC 4443).
     FragmentationNeeded,
+    /// Its TTL or hop limit ends here, on the way to a server behind NAT: the sender was told (RFC 792, RFC 4443 §3.3).
+    TimeExceeded,
     /// For a VIP while this ATM is a backup: passed to the active one.
     Relayed,
     /// Not ours; the host's own stack keeps it.
@@ -59,7 +61,7 @@ pub enum DropReason {
     NoOwnAddress,
     /// The connection's server is not in the forwarding table.
     UnknownServer,
-    /// Its TTL or hop limit ends here: with NAT this ATM is a router on the way.
+    /// An answer's, or an error's, TTL or hop limit ends here: with NAT this ATM is a router on the way.
     TtlExpired,
     /// The client has a connection with the same port to the same server behind NAT already, through another VIP: the server could not
     /// tell the two apart.
@@ -129,6 +131,7 @@ impl Verdict {
                 "too big for the path to the server, and the sender was told the MTU that fits"
             }
             Self::Relayed => "for a VIP, and this ATM is a backup: passed to the active ATM",
+            Self::TimeExceeded => "its TTL ends here, a router on the way, and the sender was told",
             Self::Host => {
                 "not for a VIP at this ATM's Ethernet address, so it is left to the host's kernel"
             }
@@ -158,7 +161,7 @@ impl DropReason {
             Self::NoNeighbour => "the Ethernet address of the next hop to the server is not known",
             Self::NoOwnAddress => "the tunnel is over IPv6, and this ATM has no IPv6 address",
             Self::UnknownServer => "its connection's server is not in the forwarding table",
-            Self::TtlExpired => "its TTL ends here, at a router on the way",
+            Self::TtlExpired => "an answer whose TTL ends here, at a router on the way",
             Self::NatCollision => "its server has a connection from this client and port already",
             Self::NatPortsExhausted => "every port of the source address is taken at its server",
             Self::UnsupportedOffload => "needs a kind of segmentation that is not there",
@@ -251,6 +254,7 @@ verdicts! {
     Held "held"
     Answered "answered"
     FragmentationNeeded "fragmentation-needed"
+    TimeExceeded "time-exceeded"
     Relayed "relayed"
     Host "host";
     Truncated "malformed-truncated"

@@ -173,6 +173,7 @@ impl Offline {
             Verdict::Transmit
             | Verdict::Answered
             | Verdict::FragmentationNeeded
+            | Verdict::TimeExceeded
             | Verdict::Relayed
             | Verdict::Host
             | Verdict::Drop(_) => Outcome::Decided(verdict),
@@ -274,6 +275,7 @@ impl Offline {
             | Verdict::Held
             | Verdict::Answered
             | Verdict::FragmentationNeeded
+            | Verdict::TimeExceeded
             | Verdict::Relayed
             | Verdict::Host
             | Verdict::Drop(_) => None,

@@ -20,6 +20,7 @@ use model::Instant;
 use model::ids::{ServerId, VirtualServiceId};
 use model::planted::{self, Bug};
 
+use crate::answers::Problem;
 use crate::conflicts::Conflicts;
 use crate::connections::{Connections, Flow};
 use crate::counters::Counters;
@@ -401,9 +402,27 @@ impl Forwarder {
         if !self.icmp_limit.take(now) {
             return Err(DropReason::IcmpLimited);
         }
-        let ours = self.interface.mac;
-        answers::too_big(packet, mtu, ours, sender, &mut self.identification, voice);
+        let (ours, problem) = (self.interface.mac, Problem::TooBig { mtu });
+        let identification = &mut self.identification;
+        answers::error(packet, problem, ours, sender, identification, voice);
         Ok(Verdict::FragmentationNeeded)
+    }
+
+    /// A client's packet on the way to a server behind NAT has passed as many routers as it may.
+    fn time_exceeded<B: Deref<Target = [u8]>, S: Sink>(
+        &mut self,
+        packet: &Ip<B>,
+        sender: MacAddr,
+        now: Instant,
+        voice: &mut Voice<'_, S>,
+    ) -> Result<Verdict, DropReason> {
+        if !self.icmp_limit.take(now) {
+            return Err(DropReason::IcmpLimited);
+        }
+        let (ours, problem) = (self.interface.mac, Problem::TimeExceeded);
+        let identification = &mut self.identification;
+        answers::error(packet, problem, ours, sender, identification, voice);
+        Ok(Verdict::TimeExceeded)
     }
 
     /// RFC 1812 §5.3.7, RFC 4291 §2.5 and §2.7: sources that no host has. A VIP sends nothing to a VIP through us.

@@ -100,6 +100,9 @@ impl Forwarder {
         if way.translation.is_some() && self.group.is_direct(frame.link.source) {
             self.connections.came_from(id, frame.link.source);
         }
+        if way.translation.is_some() && packet.ttl() <= 1 {
+            return self.time_exceeded(packet, frame.link.source, now, voice);
+        }
         self.go(frame, packet, way, Piece::WithHeader, now, voice)
     }
 
@@ -132,7 +135,7 @@ impl Forwarder {
             Err(Refusal::Drop(reason)) => return Err(reason),
         };
         if way.translation.is_some() && packet.ttl() <= 1 {
-            return Err(DropReason::TtlExpired);
+            return self.time_exceeded(packet, frame.link.source, now, voice);
         }
         if hold {
             if matches!(plan, Plan::Segments(_)) || packet.len() > usize::from(self.interface.mtu) {

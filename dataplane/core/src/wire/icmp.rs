@@ -19,6 +19,7 @@ const PARAMETER_PROBLEM: u8 = 12;
 const FRAGMENTATION_NEEDED: u8 = 4;
 
 const V6_PACKET_TOO_BIG: u8 = 2;
+const V6_TIME_EXCEEDED: u8 = 3;
 const V6_ECHO_REQUEST: u8 = 128;
 const V6_ECHO_REPLY: u8 = 129;
 /// Types below this are errors (RFC 4443 §2.1).
@@ -165,6 +166,18 @@ pub(crate) fn fragmentation_needed(next_hop_mtu: u16, quote: &[u8]) -> [u8; HEAD
 pub(crate) fn packet_too_big(mtu: u16, quote: &[u8], pseudo_header: Sum) -> [u8; HEADER_LEN] {
     let [high, low] = mtu.to_be_bytes();
     let header = [V6_PACKET_TOO_BIG, 0, 0, 0, 0, 0, high, low];
+    sealed(header, pseudo_header.bytes(quote))
+}
+
+/// The header of time-exceeded in transit (RFC 792) over `quote`.
+pub(crate) fn time_exceeded(quote: &[u8]) -> [u8; HEADER_LEN] {
+    let header = [TIME_EXCEEDED, 0, 0, 0, 0, 0, 0, 0];
+    sealed(header, Sum::default().bytes(quote))
+}
+
+/// The same for IPv6 (RFC 4443 §3.3); `pseudo_header` is that of the packet it will be in.
+pub(crate) fn hop_limit_exceeded(quote: &[u8], pseudo_header: Sum) -> [u8; HEADER_LEN] {
+    let header = [V6_TIME_EXCEEDED, 0, 0, 0, 0, 0, 0, 0];
     sealed(header, pseudo_header.bytes(quote))
 }
 

@@ -368,11 +368,20 @@ fn a_router_on_the_way_to_a_server_is_heard() {
 #[test]
 fn the_ttl_ends_here() {
     let mut rig = rig();
-    let syn = tcp(9, NAT, SYN, b"").with(|p| p.ttl = 1);
-    assert_eq!(rig.packet(&syn), drop(DropReason::TtlExpired));
+    let last_hop = |flags| tcp(9, NAT, flags, b"data").with(|p| p.ttl = 1);
+    let told = |rig: &mut Rig, packet: &Packet| {
+        assert_eq!(rig.packet(packet), Verdict::TimeExceeded);
+        let sent = rig.sent();
+        let id = u16::from_be_bytes([sent[0][18], sent[0][19]]);
+        let error = Packet::icmp(VIP, CLIENT, 11, 0, [0; 4], &packet.bytes())
+            .with(|p| (p.tos, p.id, p.fragment, p.ttl) = (0xc0, id, 0, 64));
+        assert_eq!(sent, [error.frame(ATM, ROUTER)]);
+    };
+    told(&mut rig, &last_hop(SYN));
     assert_eq!(rig.forwarder.connections(), 0);
     assert_eq!(rig.packet(&tcp(9, NAT, SYN, b"")), Verdict::Transmit);
     rig.sent();
+    told(&mut rig, &last_hop(ACK));
     let answer = from_server((CLIENT, 9), NAT, ACK, b"").with(|p| p.ttl = 1);
     assert_eq!(
         rig.raw(&answer.frame(SERVER_MAC, ATM)),
@@ -520,6 +529,11 @@ fn ipv6_by_nat() {
     assert_eq!(rig.raw(&syn.frame(ROUTER, ATM)), Verdict::Transmit);
     let to_server = Packet6::tcp((client, 9), (server, 80), SYN, b"an odd line");
     assert_eq!(rig.sent(), [onward(to_server, mac)]);
+    let last_hop = Packet6::tcp((client, 9), (vip, 80), ACK, b"").with(|p| p.hops = 1);
+    assert_eq!(rig.raw(&last_hop.frame(ROUTER, ATM)), Verdict::TimeExceeded);
+    let told = Packet6::icmp(vip, client, 3, 0, [0; 4], &last_hop.bytes())
+        .with(|p| (p.class, p.hops) = (0xc0, 64));
+    assert_eq!(rig.sent(), [told.frame(ATM, ROUTER)]);
     let answer = Packet6::tcp((server, 80), (client, 9), SYN | ACK, b"");
     assert_eq!(rig.raw(&answer.frame(mac, ATM)), Verdict::Transmit);
     let to_client = Packet6::tcp((vip, 80), (client, 9), SYN | ACK, b"");

@@ -246,7 +246,10 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
                 received += 1;
                 let spoke = matches!(
                     verdict,
-                    Verdict::Transmit | Verdict::Answered | Verdict::FragmentationNeeded
+                    Verdict::Transmit
+                        | Verdict::Answered
+                        | Verdict::FragmentationNeeded
+                        | Verdict::TimeExceeded
                 );
                 prop_assert_eq!(spoke, !rig.out.frames.is_empty(), "{:?}", verdict);
                 let relayed = verdict == Verdict::Relayed;
@@ -338,6 +341,7 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
                 | Verdict::Held
                 | Verdict::Answered
                 | Verdict::FragmentationNeeded
+                | Verdict::TimeExceeded
                 | Verdict::Relayed
                 | Verdict::Host => None,
             })
