@@ -148,8 +148,6 @@ impl Packets {
         let mut parts = self.parts.lock().await;
         let version = last.state.config_number().0;
         parts.last = Some(last);
-        // Whatever took the guard away meanwhile, this puts it back.
-        parts.guarded = None;
         if let Some(table) = self.install(&mut parts).await {
             info!(
                 version,
