@@ -26,16 +26,21 @@ fn sim_seeds() {
         .filter_map(|result| result.as_ref().err())
         .collect();
     assert!(failed.is_empty(), "{}", failed[0]);
-    let tenures: u64 = results.iter().flatten().sum();
+    let of = |what: fn(&(u64, u64)) -> u64| results.iter().flatten().map(what).sum::<u64>();
+    let (tenures, relayed) = (of(|sums| sums.0), of(|sums| sums.1));
     assert!(
         tenures > 4000,
         "only {tenures} tenures: the faults do nothing"
     );
+    assert!(
+        relayed > 1000,
+        "only {relayed} packets passed on by backups"
+    );
 }
 
-/// Tenures that spoke, or what was broken and how to see it again.
-fn hold(seeds: RangeInclusive<u64>) -> Result<u64, String> {
-    let mut tenures = 0;
+/// Tenures that spoke and packets that backups passed on, or what was broken and how to see it again.
+fn hold(seeds: RangeInclusive<u64>) -> Result<(u64, u64), String> {
+    let (mut tenures, mut relayed) = (0, 0);
     for seed in seeds {
         let schedule = Schedule::of(seed, STEPS);
         let outcome = run(&schedule, Story::Untold);
@@ -48,8 +53,9 @@ fn hold(seeds: RangeInclusive<u64>) -> Result<u64, String> {
             ));
         }
         tenures += outcome.tally.tenures;
+        relayed += outcome.tally.relayed;
     }
-    Ok(tenures)
+    Ok((tenures, relayed))
 }
 
 #[test]
