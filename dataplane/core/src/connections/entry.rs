@@ -13,9 +13,10 @@ use crate::MacAddr;
 /// How long a first packet waits for its record: a client sends its SYN again after 1 s (RFC 6298 §2.1), and that one
 /// starts over.
 const HOLD_MAX: Duration = Duration::from_secs(1);
-/// Silence after which a connection that only showed SYNs is given up: longer than the gaps between the first SYNs
-/// and SYN-ACKs that a stack sends again (1, 2, 4 s), so that a slow handshake keeps its server.
-const HALF_OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Silence after which a connection that only showed SYNs is given up. The client that has its SYN-ACK counts on it, and when
+/// its ACK is lost it sends another with each SYN-ACK that its server repeats: 1, 3, 7 and 15 s after the first (RFC 6298 §2.1
+/// and §5.5). So its way to here may be broken for that long.
+const HALF_OPEN_TIMEOUT: Duration = Duration::from_secs(16);
 /// Silence after the client's FIN: its ACK of the server's FIN must still get through, and that FIN is sent again
 /// after 0.2, 0.4, ... 6.4 s when it was lost.
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(10);

@@ -225,13 +225,13 @@ fn the_active_one_closes_and_the_entry_goes_with_the_record() {
 fn a_half_open_connection_is_given_up_sooner() {
     let mut rig = Rig::active();
     assert_eq!(rig.packet(&tcp(1, ASYNC, SYN, b"")), Verdict::Transmit);
-    rig.sleep(Duration::from_millis(9_900));
+    rig.sleep(Duration::from_millis(15_900));
     assert_eq!(
         rig.packet(&tcp(1, ASYNC, SYN, b"")),
         Verdict::Transmit,
         "the client is still trying"
     );
-    rig.sleep(Duration::from_millis(9_900));
+    rig.sleep(Duration::from_millis(15_900));
     assert_eq!(rig.out.closed, []);
     rig.sleep(Duration::from_millis(300));
     assert_eq!(rig.out.closed, [key(1, 2)]);
@@ -394,7 +394,7 @@ fn handshakes_seen_in_an_earlier_tenure_do_not_count_as_half_open() {
     );
     rig.lease(2, at(3_600_000));
     assert_eq!(rig.packet(&tcp(26, ASYNC, SYN, b"")), Verdict::Transmit);
-    rig.sleep(Duration::from_millis(10_200));
+    rig.sleep(Duration::from_millis(16_200));
     assert_eq!(
         rig.out.closed,
         [key(26, 2)],

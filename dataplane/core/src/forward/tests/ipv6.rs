@@ -181,7 +181,7 @@ fn udp_goes_to_one_server_until_it_is_idle() {
         assert_eq!(rig.raw(&six), Verdict::Transmit);
     }
     assert_eq!(rig.forwarder.connections(), 2);
-    rig.sleep(Duration::from_secs(11));
+    rig.sleep(Duration::from_secs(17));
     assert_eq!(
         rig.forwarder.connections(),
         1,
