@@ -1,12 +1,16 @@
 //! P1, by the wire's word: at every instant at most one ATM speaks for a VIP. What counts as a second voice is decided by
 //! [`overlaps`]; here it is asked about single frames, and its findings about observations are taken over.
+//!
+//! From the wire alone, an ATM that gets the VIP back soon cannot be told from two that announce by turns. Where the ATMs' own leases are
+//! known, they decide that one question: two tenures, one after the other, are what they look like.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use super::rules::Rules;
+use super::leases::leases;
+use super::rules::{Rules, ns};
 use super::verdict::{Checker, Findings, Outcome, Verdict, seconds};
-use crate::history::{self, Contradiction, Event, Op, Speech, TwoVoices, Voice};
+use crate::history::{self, Contradiction, Event, Lease, Op, Speech, TwoVoices, Voice};
 use crate::observer::{self, Mac, overlaps};
 
 /// Judges all voices among `events`.
@@ -45,7 +49,13 @@ pub(super) fn check(events: &[Event], rules: &Rules) -> Verdict {
         return Verdict::nothing(Checker::OneVoice);
     }
     contradictions.sort_by_key(|(t_ns, _)| *t_ns);
+    let known: Vec<_> = leases(events).collect();
+    let mut quick = 0_u64;
     for (t_ns, found) in &contradictions {
+        if quick_takeover(*t_ns, found, &known, ns(rules.clock_tolerance)) {
+            quick += 1;
+            continue;
+        }
         let TwoVoices {
             vip,
             holder,
@@ -65,13 +75,38 @@ pub(super) fn check(events: &[Event], rules: &Rules) -> Verdict {
         );
     }
     overlapping(voices, &mut findings);
-    let summary = format!("{frames} frames in {observations} observations");
+    let summary = format!(
+        "{frames} frames in {observations} observations, {quick} quick returns proved by leases"
+    );
     let broken = !findings.is_empty();
     let mut verdict = findings.verdict(Checker::OneVoice, summary);
     if !broken && !holes.is_empty() {
         verdict.outcome = Outcome::Invalid(holes.join("; "));
     }
     verdict
+}
+
+/// Whether `found` at `t_ns` is a VIP that came back soon, and honestly: who spoke did so in a lease that it got after it had lost the
+/// VIP, and the holder's lease, which the loss had begun, had ended before.
+fn quick_takeover(t_ns: u64, found: &TwoVoices, leases: &[&Lease], tolerance: u64) -> bool {
+    let Contradiction::Alternated(away_ns) = found.how else {
+        return false;
+    };
+    let lost_ns = t_ns.saturating_sub(away_ns);
+    let returned = leases.iter().filter(|lease| {
+        lease.atm == found.other
+            && lease.from_ns > lost_ns
+            && lease.from_ns <= t_ns.saturating_add(tolerance)
+            && lease.end_ns().saturating_add(tolerance) >= t_ns
+    });
+    returned.into_iter().any(|returned| {
+        leases.iter().any(|between| {
+            between.atm == found.holder
+                && between.epoch < returned.epoch
+                && between.end_ns() > lost_ns
+                && between.end_ns() <= returned.from_ns
+        })
+    })
 }
 
 /// What [`overlaps`] finds among single frames.
@@ -274,6 +309,67 @@ mod tests {
         for history in [stale, observed, with_holes, apart, inside] {
             let (outcome, found) = judged(Checker::OneVoice, &history);
             assert_eq!((outcome, found.len()), (Outcome::Violated, 1), "{found:?}");
+        }
+    }
+
+    fn lease(atm: &str, epoch: u64, from_ns: u64, until_ns: u64) -> Op {
+        Op::Lease(Lease {
+            atm: atm.to_owned(),
+            epoch,
+            from_ns,
+            until_ns,
+            revoked_ns: None,
+        })
+    }
+
+    /// a held, b took it at 10 ms, a took it back at 80 ms. What it comes to depends on the leases.
+    #[test]
+    fn a_quick_return_is_judged_by_the_leases() {
+        const MS: u64 = 1_000_000;
+        let returned = TwoVoices {
+            vip: VIP,
+            holder: "b".to_owned(),
+            other: "a".to_owned(),
+            how: Contradiction::Alternated(70 * MS),
+        };
+        let wire = History::default()
+            .fact(90 * MS, observation(0))
+            .fact(80 * MS, Op::TwoVoices(Box::new(returned)));
+        let tenures = |a_again: u64, b_until: u64| {
+            wire.clone().facts([
+                (0, lease("a", 1, 0, 8 * MS)),
+                (9 * MS, lease("b", 2, 9 * MS, b_until)),
+                (a_again, lease("a", 3, a_again, 200 * MS)),
+            ])
+        };
+        for (what, history, outcome) in [
+            ("no leases are known", wire.clone(), Outcome::Violated),
+            (
+                "one after the other",
+                tenures(79 * MS, 60 * MS),
+                Outcome::Holds,
+            ),
+            (
+                "b had not ended",
+                tenures(79 * MS, 79 * MS + 1),
+                Outcome::Violated,
+            ),
+            (
+                "a spoke before its lease",
+                tenures(82 * MS, 60 * MS),
+                Outcome::Violated,
+            ),
+            (
+                "a never stopped",
+                wire.clone().facts([
+                    (0, lease("a", 1, 0, 200 * MS)),
+                    (9 * MS, lease("b", 2, 9 * MS, 60 * MS)),
+                ]),
+                Outcome::Violated,
+            ),
+        ] {
+            let (found, findings) = judged(Checker::OneVoice, &history);
+            assert_eq!(found, outcome, "{what}: {findings:?}");
         }
     }
 

@@ -123,11 +123,13 @@ impl Strike for HostFault {
                 answers,
             } => {
                 let every = Duration::from_millis(u64::from((*announce_every_ms).max(1)));
+                // Undone the other way round: who forgets the rogue asks again at once, and it must not answer any more.
                 hosts.iter().try_for_each(|host| {
+                    announce_vips(scene, host, every, undo)?;
                     if *answers {
                         answer_for_vips(scene, host, undo)?;
                     }
-                    announce_vips(scene, host, every, undo)
+                    Ok(())
                 })
             }
             Self::StaleNeighbour { stuck, .. } => {
@@ -238,11 +240,12 @@ fn crash(
 fn answer_for_vips(scene: &Scene<'_>, host: &str, undo: &mut Undo) -> Result<(), NemesisError> {
     let name = host.to_owned();
     undo.push(move |scene| {
-        let mut script = String::from("nft 'table ip swallow; delete table ip swallow'\n");
+        // As long as it has an address it must not be able to reset: first the addresses, then what silences it.
+        let mut script = String::new();
         for vip in scene.lab().vips() {
             script += &format!("ip addr del {vip}/32 dev eth0 2>/dev/null\n");
         }
-        script += "true\n";
+        script += "nft 'table ip swallow; delete table ip swallow'\n";
         shell(scene, &name, &script)
     });
     let mut script = String::from("set -e\n");
