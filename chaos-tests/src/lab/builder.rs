@@ -39,6 +39,8 @@ pub struct Builder {
     servers: usize,
     around: Surroundings,
     rogue: bool,
+    further: Vec<String>,
+    names: Vec<(String, String)>,
     switch: Option<u64>,
     conf: Option<(String, String)>,
     port: PortKind,
@@ -55,6 +57,8 @@ impl Default for Builder {
             servers: 3,
             around: Surroundings::default(),
             rogue: false,
+            further: Vec::new(),
+            names: Vec::new(),
             switch: None,
             conf: None,
             port: PortKind::default(),
@@ -108,6 +112,20 @@ impl Builder {
     #[must_use]
     pub fn rogue(mut self) -> Self {
         self.rogue = true;
+        self
+    }
+
+    /// Adds a host of this name, beside ATMs and servers, that has no part in the cluster.
+    #[must_use]
+    pub fn further_host(mut self, name: impl Into<String>) -> Self {
+        self.further.push(name.into());
+        self
+    }
+
+    /// Gives the host `host` one more name, which every host of the lab resolves.
+    #[must_use]
+    pub fn name(mut self, host: impl Into<String>, name: impl Into<String>) -> Self {
+        self.names.push((host.into(), name.into()));
         self
     }
 
@@ -186,6 +204,12 @@ impl Builder {
         let mut plan = Plan::within(&read_configuration(&file, &text)?, &self.around)?;
         if self.rogue {
             plan.add_rogue()?;
+        }
+        for name in &self.further {
+            plan.add_further(name)?;
+        }
+        for (host, name) in &self.names {
+            plan.add_name(host, name)?;
         }
         if self.switch.is_some() && self.persistent {
             return Err(LabError::SwitchElsewhere);
