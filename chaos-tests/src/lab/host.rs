@@ -140,7 +140,7 @@ impl<'a> Host<'a> {
     /// A command that runs `argv` here with the caller's terminal and without a time limit.
     ///
     /// # Errors
-    /// Those of [`Lab::machine`].
+    /// [`LabError::NoHost`].
     pub fn foreground(&self, argv: &[String]) -> Result<Command, LabError> {
         let argv = self.inside(argv.to_vec())?;
         Ok(command_in(

@@ -54,6 +54,8 @@ impl Storage {
     pub(super) fn prepare(self, lab: &Lab, network: &str) -> Result<(), LabError> {
         let dir = directory(lab);
         let cannot = || LabError::io(format!("make {}", dir.display()));
+        // Mail of an earlier lab in this directory must not be taken for this one's.
+        let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).map_err(cannot())?;
         chown(&dir, Some(VMAIL), Some(VMAIL)).map_err(cannot())?;
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o770)).map_err(cannot())?;
