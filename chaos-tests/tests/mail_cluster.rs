@@ -20,6 +20,7 @@ fn every_check_holds(combined: bool) {
     let args = MailDemoArgs {
         dir: None,
         combined,
+        heartbeat_ms: 200,
         port: PortKind::Ring,
         output: Output::Json,
     };

@@ -263,7 +263,7 @@ fn mail_up(up: &Up) -> Result<ExitCode, MailClusterError> {
     if !missing.is_empty() {
         return Err(MailClusterError::Missing(missing));
     }
-    let builder = mail_cluster::builder(up.combined)?;
+    let builder = mail_cluster::builder(up.combined, mail_cluster::HEARTBEAT_DELAY)?;
     let lab = builder.port(up.port).dir(&up.at.dir).persistent().start()?;
     let servers = match MailServers::start(&lab, up.combined) {
         Ok(servers) => servers,

@@ -48,6 +48,7 @@ pub struct Builder {
     dir: Option<PathBuf>,
     daemons: bool,
     persistent: bool,
+    unobserved: bool,
 }
 
 impl Default for Builder {
@@ -66,6 +67,7 @@ impl Default for Builder {
             dir: None,
             daemons: true,
             persistent: false,
+            unobserved: false,
         }
     }
 }
@@ -171,6 +173,13 @@ impl Builder {
         self
     }
 
+    /// Gives the client no interface for the observer; that one needs a netdev hook of nftables, which not every kernel has.
+    #[must_use]
+    pub fn without_observer(mut self) -> Self {
+        self.unobserved = true;
+        self
+    }
+
     /// Starts no atmd.
     #[must_use]
     pub fn without_daemons(mut self) -> Self {
@@ -267,6 +276,7 @@ impl Builder {
             anchor: None,
             port: self.port,
             switched: self.switch.is_some(),
+            observed: !self.unobserved,
             vips: plan.vips.clone(),
             virtual_addresses: plan.virtual_addresses.clone(),
             namespace_inodes: Vec::new(),

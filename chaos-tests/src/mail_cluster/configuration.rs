@@ -15,15 +15,15 @@ pub const CHECK_FREQUENCY: Duration = Duration::from_secs(1);
 /// How long a check may take here.
 pub const CHECK_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Takeovers after 600 ms: postfix and dovecot start dozens of processes, and the ATMs share two processors with them.
-const HEARTBEAT_DELAY: Duration = Duration::from_millis(200);
+/// HeartBeatDelay of the demo, for takeovers after 600 ms: postfix and dovecot start dozens of processes, and the ATMs share two processors with them.
+pub const HEARTBEAT_DELAY: Duration = Duration::from_millis(200);
 const MAX_LOST_HEARTBEATS: u32 = 3;
 
-/// Text of the configuration; `combined`: the servers are on the ATMs' computers.
+/// Text of the configuration; `combined`: the servers are on the ATMs' computers; `heartbeat`: HeartBeatDelay.
 ///
 /// # Errors
 /// The example is not valid.
-pub fn configuration(combined: bool) -> Result<String, LabError> {
+pub fn configuration(combined: bool, heartbeat: Duration) -> Result<String, LabError> {
     let mut config = read_configuration("mail-cluster.conf", EXAMPLE)?;
     for check in &mut config.user_checks {
         // An agent that was built stands beside the other programs; the hosts of a lab have nothing installed.
@@ -37,7 +37,7 @@ pub fn configuration(combined: bool) -> Result<String, LabError> {
         pool.check_port_frequency = CHECK_FREQUENCY;
         pool.check_port_timeout = CHECK_TIMEOUT;
     }
-    config.atm_pool.heartbeat_delay = HEARTBEAT_DELAY;
+    config.atm_pool.heartbeat_delay = heartbeat;
     config.atm_pool.max_lost_heartbeats = MAX_LOST_HEARTBEATS;
     if combined {
         for (server, atm) in config.servers.iter_mut().zip(&config.atm_pool.atms) {
@@ -61,7 +61,9 @@ mod tests {
             ),
             (true, vec!["atm1", "atm2", "atm3", "client"]),
         ] {
-            let config = read_configuration("t", &configuration(combined).unwrap()).unwrap();
+            let config =
+                read_configuration("t", &configuration(combined, HEARTBEAT_DELAY).unwrap())
+                    .unwrap();
             let plan = Plan::new(&config, true).unwrap();
             let names: Vec<_> = plan.hosts.iter().map(|host| host.name.as_str()).collect();
             assert_eq!(names, expected);

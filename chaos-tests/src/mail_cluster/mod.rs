@@ -25,9 +25,9 @@ mod storm;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-pub use configuration::{CHECK_FREQUENCY, CHECK_TIMEOUT, configuration};
+pub use configuration::{CHECK_FREQUENCY, CHECK_TIMEOUT, HEARTBEAT_DELAY, configuration};
 pub use error::MailClusterError;
 pub use outcome::{MailOutcome, Mails};
 pub use packages::missing_packages;
@@ -51,6 +51,9 @@ pub struct MailDemoArgs {
     /// Three computers instead of six: each ATM is a server, too
     #[arg(long)]
     pub combined: bool,
+    /// HeartBeatDelay in milliseconds; a slow machine needs more than the default
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(50..=10_000))]
+    pub heartbeat_ms: u64,
     /// How atmd reads and writes frames
     #[arg(long, value_enum, default_value_t = PortKind::Ring)]
     pub port: PortKind,
@@ -107,7 +110,9 @@ pub fn play(
         return Err(MailClusterError::Missing(missing));
     }
     screen.step("ATMs, servers, storage");
-    let lab = builder(args.combined)?.port(args.port).dir(lab_dir);
+    let lab = builder(args.combined, Duration::from_millis(args.heartbeat_ms))?
+        .port(args.port)
+        .dir(lab_dir);
     let cluster = Cluster::start_with(lab)?;
     let servers = MailServers::start(cluster.lab(), args.combined)?;
     let storage = servers.storage().describe();

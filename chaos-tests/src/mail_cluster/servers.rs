@@ -109,18 +109,20 @@ impl Daemon {
     }
 }
 
-/// The lab of the mail cluster, without its mail servers; `combined`: each ATM is a server, too.
+/// The lab of the mail cluster, without its mail servers; `combined`: each ATM is a server, too; `heartbeat`:
+/// HeartBeatDelay.
 ///
 /// # Errors
 /// The configuration is not valid; [`MailClusterError::NotRoot`].
-pub fn builder(combined: bool) -> Result<Builder, MailClusterError> {
+pub fn builder(combined: bool, heartbeat: Duration) -> Result<Builder, MailClusterError> {
     if available().map_err(LabError::from)? != Privileges::Root {
         return Err(MailClusterError::NotRoot);
     }
-    let text = configuration(combined)?;
+    let text = configuration(combined, heartbeat)?;
     let mut builder = Lab::builder()
         .conf_named("mail-cluster.conf", text)
         .client()
+        .without_observer()
         .further_host(STORAGE_HOST)
         .name(STORAGE_HOST, "serv4.my.org")
         .name("client", "client.my.org");

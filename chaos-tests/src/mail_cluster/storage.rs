@@ -25,11 +25,9 @@ impl Storage {
     /// NFS where the kernel has server and client and the programs are there, else a directory.
     #[must_use]
     pub fn here() -> Self {
-        let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
-        let has = |name: &str| known.split_ascii_whitespace().any(|word| word == name);
         let programs = ["rpc.nfsd", "rpc.mountd", "exportfs", "mount.nfs4"];
         let installed = programs.iter().all(|program| tool_path(program).is_some());
-        if has("nfs4") && has("nfsd") && installed {
+        if kernel_has_nfs() && installed {
             Self::Nfs
         } else {
             Self::Directory
@@ -40,8 +38,11 @@ impl Storage {
     #[must_use]
     pub fn describe(self) -> &'static str {
         match self {
+            Self::Directory if kernel_has_nfs() => {
+                "shared storage: a directory of this machine; nfs-kernel-server is not installed"
+            }
             Self::Directory => {
-                "shared storage: a directory of this machine; this kernel has no NFS, or nfs-kernel-server is not installed"
+                "shared storage: a directory of this machine; this kernel has no NFS"
             }
             Self::Nfs => "shared storage: NFS, exported by serv4",
         }
@@ -66,12 +67,14 @@ impl Storage {
             STORAGE_HOST,
             &MachineSpec {
                 hostname: "serv4.my.org".to_owned(),
-                // An overlay cannot be exported, the directory under it can.
+                // An overlay cannot be exported, the directory under it can; for want of a root above it, it is the root (fsid=0).
                 binds: vec![(dir, PathBuf::from("/srv/mail"))],
                 setup: format!(
                     "set -eu\n\
-                     echo '/srv/mail {network}(rw,sync,no_subtree_check,no_root_squash)' > /etc/exports\n\
+                     echo '/srv/mail {network}(rw,sync,no_subtree_check,no_root_squash,fsid=0)' > /etc/exports\n\
                      mount -t nfsd nfsd /proc/fs/nfsd\n\
+                     echo 10 > /proc/fs/nfsd/nfsv4leasetime\n\
+                     echo 10 > /proc/fs/nfsd/nfsv4gracetime\n\
                      exportfs -ra\n\
                      rpc.nfsd -N 3 -V 4.2 8\n\
                      rpc.mountd -N 3\n"
@@ -89,10 +92,17 @@ impl Storage {
             ),
             Self::Nfs => (
                 Vec::new(),
-                "mkdir -p /var/mail && mount -t nfs4 -o vers=4.2 serv4.my.org:/srv/mail /var/mail",
+                "mkdir -p /var/mail && mount -t nfs4 -o vers=4.2 serv4.my.org:/ /var/mail",
             ),
         }
     }
+}
+
+/// Whether the kernel is NFS server and client.
+fn kernel_has_nfs() -> bool {
+    let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    let mut words = ["nfs4", "nfsd"].into_iter();
+    words.all(|name| known.split_ascii_whitespace().any(|word| word == name))
 }
 
 /// The mailboxes, as the real machine sees them.

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::PathBuf;
 
 use chaos_tests::lab::{Lab, MachineSpec, PortKind, program};
-use chaos_tests::mail_cluster::{MailClusterError, Storage, builder, missing_packages};
+use chaos_tests::mail_cluster::{
+    HEARTBEAT_DELAY, MailClusterError, Storage, builder, missing_packages,
+};
 
 use super::Outcome;
 
@@ -26,7 +28,7 @@ pub(crate) fn start(part: Option<&str>) -> Outcome<Lab> {
     if !missing.is_empty() {
         return Err(MailClusterError::Missing(missing));
     }
-    let lab = builder(false)?
+    let lab = builder(false, HEARTBEAT_DELAY)?
         .port(PortKind::Ring)
         .without_daemons()
         .start()?;
