@@ -1,6 +1,7 @@
 //! Application Stability Agents: one real transaction with a service tells whether it works.
 //!
-//! [`check`] carries out the transaction of an [`Agent`] with a [`Target`]. [`command_line`] is what the programs `smtpAgent` and so on consist of.
+//! [`check`] carries out the transaction of an [`Agent`] with a [`Target`]; [`program::run`] has any other program do it, as the
+//! original did: `<program> <ip> <port> <socktype>`. [`command_line`] is what the programs `smtpAgent` and so on consist of.
 //!
 //! A transaction goes as far as a server answers anybody: greeting, capabilities, goodbye. It never logs in, writes
 //! nothing, and takes leave as the protocol wants it. Everything a server sends is bounded ([`LINE_BYTES_MAX`],
@@ -32,6 +33,7 @@ pub mod command_line;
 mod connection;
 mod failure;
 mod options;
+pub mod program;
 mod protocol;
 mod text;
 mod tls;
@@ -100,7 +102,9 @@ mod tests {
             transport: Transport::Tcp,
         };
         let options = Options::default();
+        let limits = program::Limits::within(GOODBYE);
         wanders(check(Agent::Smtp, &target, &options));
         wanders(check_within(Agent::Dns, &target, &options, GOODBYE));
+        wanders(program::run(std::path::Path::new("/"), &target, &limits));
     }
 }
