@@ -6,6 +6,7 @@ mod changes;
 pub mod command;
 pub mod conf;
 pub mod connections;
+pub mod health;
 pub mod ids;
 pub mod invariants;
 pub mod lease;

@@ -379,6 +379,47 @@ const CASES: &[Case] = &[
         "tcp:25 mine persist=9",
         &[(Code::OptionWithoutEffect, "9")],
     ),
+    (
+        "tcp:25 mine",
+        "tcp:25 mine fallback=serv9",
+        &[(Code::UnknownServer, "serv9")],
+    ),
+    (
+        "tcp:143 imapAgent",
+        "tcp:143 imapAgent fallback=serv2",
+        &[(Code::OptionWithoutEffect, "serv2")],
+    ),
+    (
+        "tcp:143 imapAgent",
+        "tcp:143 imapAgent fallback=serv1 on-down=reset tls=starttls",
+        &[],
+    ),
+    (
+        "tcp:25 mine",
+        "tcp:25 mine on-down=kill",
+        &[(Code::BadOptionValue, "kill")],
+    ),
+    (
+        "tcp:25 mine",
+        "udp:25 mine on-down=reset",
+        &[(Code::OptionWithoutEffect, "reset")],
+    ),
+    (
+        "tcp:143 imapAgent",
+        "tcp:143 connect tls=implicit",
+        &[(Code::OptionWithoutEffect, "implicit")],
+    ),
+    ("ServerPool Mail", "ServerPool Mail rise=2 FALL=3", &[]),
+    (
+        "ServerPool Mail",
+        "ServerPool Mail rise=0 fall=101",
+        &[(Code::BadNumber, "0"), (Code::BadNumber, "101")],
+    ),
+    (
+        "ServerPool Mail",
+        "ServerPool Mail sink=1",
+        &[(Code::UnknownOption, "sink=1")],
+    ),
     ("nat noping", "nat SOURCE=10.1.0.50 noping", &[]),
     (
         "nat noping",

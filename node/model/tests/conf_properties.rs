@@ -5,9 +5,9 @@ use std::ops::Range;
 use std::time::Duration;
 
 use model::conf::{
-    AddAtm, AddServer, Agent, AtmPool, Checked, Code, Config, ForwardingMethod, Host, Nat, Offer,
-    PrefixLength, Protocol, Replication, Scheduler, Server, ServerPool, Service, Severity,
-    UserCheck, VirtualHost, check, check_bytes, print, render,
+    AddAtm, AddServer, Agent, AtmPool, CheckTls, Checked, Code, Config, ForwardingMethod, Host,
+    Nat, Offer, OnDown, PrefixLength, Protocol, Replication, Scheduler, Server, ServerPool,
+    Service, Severity, UserCheck, VirtualHost, check, check_bytes, print, render,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -59,6 +59,8 @@ prop_compose! {
         replication in prop::sample::select(Replication::NAMES.to_vec()),
         persist in option::of(milliseconds(1_000..604_800_001)),
         mask in option::of(1..=128_u8),
+        on_down in prop::sample::select(OnDown::NAMES.to_vec()),
+        tls in option::of(prop::sample::select(CheckTls::NAMES.to_vec())),
     ) -> Service {
         let agent = match agent {
             0 => Agent::Http,
@@ -70,7 +72,10 @@ prop_compose! {
         let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
         let (name, port) = (String::new(), 0);
         let (scheduler, replication) = (scheduler.1, replication.1);
-        Service { name, protocol, port, agent, sticky, scheduler, replication, persist, mask }
+        let (on_down, tls) = (on_down.1, tls.map(|tls| tls.1));
+        Service {
+            name, protocol, port, agent, sticky, scheduler, replication, persist, mask, on_down, tls, fallback: None,
+        }
     }
 }
 
@@ -80,12 +85,16 @@ prop_compose! {
         server_timeout in milliseconds(10..86_400_001),
         port_frequency in milliseconds(100..86_400_001),
         port_timeout in milliseconds(10..86_400_001),
+        rise in 1..=100_u32,
+        fall in 1..=100_u32,
     ) -> ServerPool {
         ServerPool {
             check_server_frequency: server_frequency,
             check_server_timeout: server_timeout,
             check_port_frequency: port_frequency,
             check_port_timeout: port_timeout,
+            rise,
+            fall,
             ..ServerPool::named("")
         }
     }

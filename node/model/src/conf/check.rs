@@ -277,6 +277,14 @@ impl<'a> Checker<'a> {
         block.arguments.first().copied()
     }
 
+    /// The argument of the line that begins a block which takes options.
+    fn optioned_block_argument(&mut self, block: &Block<'a>) -> Option<Word<'a>> {
+        let (name, usage) = (block.kind.begin(), block.kind.usage());
+        let most = usize::MAX;
+        self.count_words(name, usage, block.span(), &block.arguments, 1, most);
+        block.arguments.first().copied()
+    }
+
     fn no_block_argument(&mut self, block: &Block<'a>) {
         let (name, usage) = (block.kind.begin(), block.kind.usage());
         self.count_words(name, usage, block.span(), &block.arguments, 0, 0);

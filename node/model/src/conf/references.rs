@@ -7,7 +7,7 @@ use super::code::Code;
 use super::diagnostic::Finding;
 use super::findings::suggest;
 use super::places::Subject;
-use super::types::{Agent, Config, ForwardingMethod};
+use super::types::{AddServer, Agent, Config, ForwardingMethod};
 
 type Report<'r> = dyn FnMut(Finding<Subject>) + 'r;
 
@@ -149,6 +149,7 @@ fn server_pools(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {
             }
         }
     }
+    fallbacks(config, names, &mut added, report);
     for (i, service) in config.services.iter().enumerate() {
         if !offered.contains(service.name.as_str()) {
             report(
@@ -170,6 +171,45 @@ fn server_pools(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {
                     format!("no pool has the server `{}`", server.name),
                 )
                 .help("add it with an `AddServer` line, or remove it"),
+            );
+        }
+    }
+}
+
+/// A fallback is a server; `used` gets all of them.
+fn fallbacks<'c>(
+    config: &'c Config,
+    names: &Names<'_>,
+    used: &mut BTreeSet<&'c str>,
+    report: &mut Report<'_>,
+) {
+    for (i, service) in config.services.iter().enumerate() {
+        let Some(fallback) = service.fallback.as_deref() else {
+            continue;
+        };
+        used.insert(fallback);
+        if !names.servers.contains(fallback) {
+            let message = format!("no server is named `{fallback}`");
+            report(
+                Finding::error(Code::UnknownServer, Subject::ServiceFallback(i), message)
+                    .help("declare it with a `Server` line in the `Servers` block")
+                    .did_you_mean(names.suggest(fallback, names.servers.iter().copied())),
+            );
+        }
+        let offers = |added: &AddServer| {
+            let offers = &added.offers;
+            added.server == fallback && offers.iter().any(|offer| offer.service == service.name)
+        };
+        let mut added = config.server_pools.iter().flat_map(|pool| &pool.servers);
+        if added.any(offers) {
+            let message = format!("`{fallback}` offers `{}` anyway", service.name);
+            report(
+                Finding::warning(
+                    Code::OptionWithoutEffect,
+                    Subject::ServiceFallback(i),
+                    message,
+                )
+                .help("name a server that is for the worst case alone"),
             );
         }
     }

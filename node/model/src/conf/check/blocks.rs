@@ -11,7 +11,7 @@ use super::super::lex::Word;
 use super::super::parse::{Block, Statement};
 use super::super::places::{ServerPlaces, ServicePlaces};
 use super::super::types::{
-    Agent, ForwardingMethod, Nat, PrefixLength, Protocol, Server, Service, UserCheck,
+    Agent, ForwardingMethod, Nat, OnDown, PrefixLength, Protocol, Server, Service, UserCheck,
 };
 use super::super::values::{self, Complaint};
 use super::options::listed;
@@ -157,9 +157,20 @@ impl<'a> Checker<'a> {
         }
         let (scheduler, replication) = (self.scheduler(&options), self.replication(&options));
         let (persist, mask) = (self.persist(&options), self.client_mask(&options));
+        let (on_down, tls) = (self.on_down(&options), self.tls(&options));
+        let fallback = options.get("fallback=").copied();
         let (protocol, port) = port
             .and_then(|word| self.protocol_and_port(word))
             .unwrap_or((Protocol::Tcp, 0));
+        if let (Protocol::Udp, OnDown::Reset, Some(value)) =
+            (protocol, on_down, options.get("on-down="))
+        {
+            let message = "`on-down=reset` has no effect on a service over UDP";
+            self.findings.push(
+                Finding::warning(Code::OptionWithoutEffect, value.span(), message)
+                    .help("only TCP has resets; remove the option"),
+            );
+        }
         let Some(name) = name else { return };
         if !self.declare(Kind::Service, name) {
             return;
@@ -168,10 +179,18 @@ impl<'a> Checker<'a> {
         self.places.services.push(ServicePlaces {
             name: name.span(),
             agent: agent_span,
+            fallback: fallback.unwrap_or(name).span(),
         });
         let agent = agent.map_or(Agent::None, |word| {
             Agent::built_in(word.text).unwrap_or_else(|| Agent::User(word.text.to_owned()))
         });
+        if let (Agent::Connect | Agent::None, Some(value)) = (&agent, options.get("tls=")) {
+            let message = format!("`tls=` has no effect with the agent `{}`", agent.name());
+            self.findings.push(
+                Finding::warning(Code::OptionWithoutEffect, value.span(), message)
+                    .help("it says nothing that could be encrypted; remove the option"),
+            );
+        }
         let name = name.text.to_owned();
         self.draft.services.push(Service {
             name,
@@ -183,6 +202,9 @@ impl<'a> Checker<'a> {
             replication,
             persist,
             mask,
+            fallback: fallback.map(|word| word.text.to_owned()),
+            on_down,
+            tls,
         });
     }
 
