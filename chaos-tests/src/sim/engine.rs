@@ -207,6 +207,7 @@ impl World {
             | Verdict::Answered
             | Verdict::FragmentationNeeded
             | Verdict::TimeExceeded
+            | Verdict::Reset
             | Verdict::Relayed => true,
             Verdict::Host | Verdict::Drop(_) => false,
         };
@@ -247,6 +248,8 @@ impl World {
                     | DropReason::Stale
                     | DropReason::NoNeighbour
             ),
+            // No service of the simulation wants it.
+            Verdict::Reset => false,
             Verdict::Transmit
             | Verdict::Held
             | Verdict::Answered

@@ -305,6 +305,7 @@ fn table(way: &Way, connections_max: usize) -> ForwardingTable {
             scheduler: Scheduler::Wrr,
             replication: Replication::Async,
             share: (0..SERVERS).map(|id| (ServerId(id.into()), 1)).collect(),
+            reset: vec![],
         }],
         servers: servers.collect(),
         connections_max,

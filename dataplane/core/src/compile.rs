@@ -37,6 +37,7 @@ impl ForwardingTable {
                     .map(|service| service.replication)
                     .unwrap_or_default(),
                 share: state.share(*id),
+                reset: state.reset(*id),
             });
         }
         let servers = state.servers().iter().map(|(id, entry)| Real {

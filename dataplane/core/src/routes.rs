@@ -37,6 +37,8 @@ pub(crate) struct Service {
     pub(crate) port: u16,
     /// Servers that may get connections of sticky clients: all healthy ones, sorted.
     healthy: Vec<ServerId>,
+    /// Servers whose connections are reset, sorted; most often none.
+    reset: Vec<ServerId>,
     pub(crate) replication: Replication,
     pub(crate) picker: Picker,
 }
@@ -79,6 +81,7 @@ impl Routes {
                 protocol: service.protocol,
                 port: service.port,
                 healthy: sorted(service.share.iter().map(|&(server, _weight)| server)),
+                reset: sorted(service.reset.iter().copied()),
                 replication: service.replication,
                 picker: Picker::new(
                     service.scheduler,
@@ -195,6 +198,11 @@ impl Routes {
 }
 
 impl Service {
+    /// Whether connections to this server are reset: it is down.
+    pub(crate) fn resets(&self, server: ServerId) -> bool {
+        self.reset.binary_search(&server).is_ok()
+    }
+
     /// Whether a sticky client may go to this server: it serves, with any weight.
     pub(crate) fn is_healthy(&self, server: ServerId) -> bool {
         self.healthy.binary_search(&server).is_ok()

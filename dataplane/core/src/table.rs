@@ -107,6 +107,8 @@ pub struct VirtualService {
     pub replication: Replication,
     /// Healthy servers that take new connections, with their weights (0 takes none), in configuration order.
     pub share: Vec<(ServerId, u16)>,
+    /// Servers that are down and whose connections are to be reset, sorted.
+    pub reset: Vec<ServerId>,
 }
 
 /// A real server.

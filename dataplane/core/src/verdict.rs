@@ -14,6 +14,8 @@ pub enum Verdict {
     FragmentationNeeded,
     /// Its TTL or hop limit ends here, on the way to a server behind NAT: the sender was told (RFC 792, RFC 4443 §3.3).
     TimeExceeded,
+    /// A client's segment to a server that is down: the client was told with a reset (`on-down=reset`).
+    Reset,
     /// For a VIP while this ATM is a backup: passed to the active one.
     Relayed,
     /// Not ours; the host's own stack keeps it.
@@ -131,6 +133,7 @@ impl Verdict {
                 "too big for the path to the server, and the sender was told the MTU that fits"
             }
             Self::Relayed => "for a VIP, and this ATM is a backup: passed to the active ATM",
+            Self::Reset => "its server is down, and the client was sent a reset to connect anew",
             Self::TimeExceeded => "its TTL ends here, a router on the way, and the sender was told",
             Self::Host => {
                 "not for a VIP at this ATM's Ethernet address, so it is left to the host's kernel"
@@ -255,6 +258,7 @@ verdicts! {
     Answered "answered"
     FragmentationNeeded "fragmentation-needed"
     TimeExceeded "time-exceeded"
+    Reset "reset"
     Relayed "relayed"
     Host "host";
     Truncated "malformed-truncated"

@@ -174,6 +174,7 @@ impl Offline {
             | Verdict::Answered
             | Verdict::FragmentationNeeded
             | Verdict::TimeExceeded
+            | Verdict::Reset
             | Verdict::Relayed
             | Verdict::Host
             | Verdict::Drop(_) => Outcome::Decided(verdict),
@@ -276,6 +277,7 @@ impl Offline {
             | Verdict::Answered
             | Verdict::FragmentationNeeded
             | Verdict::TimeExceeded
+            | Verdict::Reset
             | Verdict::Relayed
             | Verdict::Host
             | Verdict::Drop(_) => None,

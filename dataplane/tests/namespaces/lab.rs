@@ -301,6 +301,7 @@ pub(crate) fn table(method: ForwardingMethod) -> ForwardingTable {
             scheduler: Scheduler::Wrr,
             replication: Replication::Quorum,
             share: vec![(server, 1)],
+            reset: vec![],
         }],
         servers: vec![Real {
             id: server,

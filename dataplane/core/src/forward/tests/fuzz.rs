@@ -278,7 +278,7 @@ fn receive(rig: &mut Rig, input: &Input, story: &mut Story) -> (usize, bool) {
         Verdict::Transmit => (frames_max(input) + held, right && !story.held_damaged),
         // An echo is the asker's own bytes; what else is answered is ours.
         Verdict::Answered => (1, right),
-        Verdict::FragmentationNeeded | Verdict::TimeExceeded => (1, true),
+        Verdict::FragmentationNeeded | Verdict::TimeExceeded | Verdict::Reset => (1, true),
         Verdict::Held => {
             story.held += 1;
             story.held_damaged |= !right;

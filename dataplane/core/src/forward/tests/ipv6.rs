@@ -24,7 +24,7 @@ pub(super) const SIX_IN_FOUR: u16 = 46;
 pub(super) const DIRECT6: u16 = 6;
 pub(super) const DNS: u16 = 53;
 
-fn table6() -> ForwardingTable {
+pub(super) fn table6() -> ForwardingTable {
     let mut table = table();
     let service = |id, vip: IpAddr, protocol, port, server| VirtualService {
         id: VirtualServiceId(id),
@@ -34,6 +34,7 @@ fn table6() -> ForwardingTable {
         scheduler: Scheduler::Wrr,
         replication: Replication::None,
         share: vec![(ServerId(server), 1)],
+        reset: vec![],
     };
     table.applied_index = 2;
     table.vips.push(VIP6.into());

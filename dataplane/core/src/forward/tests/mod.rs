@@ -12,6 +12,7 @@ mod lease;
 mod nat;
 mod packets;
 mod properties;
+mod resets;
 mod rewriting;
 mod sticky;
 mod stragglers;
@@ -90,6 +91,7 @@ fn table() -> ForwardingTable {
             .iter()
             .map(|&(server, weight)| (ServerId(server), weight))
             .collect(),
+        reset: vec![],
     };
     let real = |id: u16, method| Real {
         id: ServerId(id),

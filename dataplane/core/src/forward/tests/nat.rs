@@ -33,6 +33,7 @@ fn rig() -> Rig {
             scheduler: Scheduler::Wrr,
             replication: Replication::None,
             share: vec![(ServerId(server), 1)],
+            reset: vec![],
         });
     }
     table.servers.push(Real {
@@ -196,6 +197,7 @@ fn a_successor_gives_out_no_port_twice() {
         scheduler: Scheduler::Wrr,
         replication: Replication::Quorum,
         share: vec![(ServerId(3), 1)],
+        reset: vec![],
     });
     nat.servers.push(Real {
         id: ServerId(3),
@@ -241,6 +243,7 @@ fn the_same_client_and_port_through_another_vip_is_refused_by_name() {
         scheduler: Scheduler::Wrr,
         replication: Replication::None,
         share: vec![(ServerId(2), 1)],
+        reset: vec![],
     });
     rig.forwarder.install(table, rig.now);
     assert_eq!(rig.packet(&tcp(9, NAT, SYN, b"")), Verdict::Transmit);
@@ -512,6 +515,7 @@ fn ipv6_by_nat() {
         scheduler: Scheduler::Wrr,
         replication: Replication::None,
         share: vec![(ServerId(9), 1)],
+        reset: vec![],
     });
     table.servers.push(Real {
         id: ServerId(9),

@@ -250,6 +250,7 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
                         | Verdict::Answered
                         | Verdict::FragmentationNeeded
                         | Verdict::TimeExceeded
+                        | Verdict::Reset
                 );
                 prop_assert_eq!(spoke, !rig.out.frames.is_empty(), "{:?}", verdict);
                 let relayed = verdict == Verdict::Relayed;
@@ -342,6 +343,7 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
                 | Verdict::Answered
                 | Verdict::FragmentationNeeded
                 | Verdict::TimeExceeded
+                | Verdict::Reset
                 | Verdict::Relayed
                 | Verdict::Host => None,
             })
