@@ -13,7 +13,10 @@ const ALLOWED: [(&str, &[&str]); 11] = [
     ("proto", &[]),
     ("dataplane-core", &["model"]),
     ("dataplane", &["dataplane-core", "model"]),
-    ("node", &["proto", "model", "dataplane", "dataplane-core"]),
+    (
+        "node",
+        &["proto", "model", "agents", "dataplane", "dataplane-core"],
+    ),
     ("cli", &["proto", "model", "dataplane"]),
     (
         "chaos-tests",

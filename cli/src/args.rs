@@ -96,6 +96,11 @@ pub(crate) enum Command {
     Trace(Trace),
     /// Show the digest of the replicated state of the ATM that answers: equal at equal indexes on all ATMs
     Digest,
+    /// Show what happened to servers, services and scripts, and which ATM became active
+    Events(Events),
+    /// Take servers out of rotation and in again, or give them another weight; kept apart from the configuration
+    #[command(subcommand)]
+    Server(Order),
     /// Say what an active ATM would do with each frame of a capture, without asking the cluster
     Explain(Explain),
     /// Print the version of atmctl
@@ -150,6 +155,75 @@ pub(crate) struct Trace {
     /// Of the ATM that is asked, rather than of the one that leads
     #[arg(long)]
     pub(crate) local: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Events {
+    /// Go on with what happens from now on, until Ctrl-C
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// Only events of a greater number than this one
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub(crate) after: u64,
+}
+
+/// Whom an order is about.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Ordered {
+    /// The server, as the configuration names it
+    #[arg(value_name = "SERVER")]
+    pub(crate) name: String,
+    /// Only this service of it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) service: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Order {
+    /// No new connections; those of sticky clients still come
+    Drain {
+        #[command(flatten)]
+        whom: Ordered,
+        /// Send sticky clients elsewhere, too
+        #[arg(long)]
+        all: bool,
+    },
+    /// No new connections at all
+    Disable {
+        #[command(flatten)]
+        whom: Ordered,
+    },
+    /// End drain and disable
+    Enable {
+        #[command(flatten)]
+        whom: Ordered,
+    },
+    /// Another share of new connections than the configuration says
+    Weight {
+        #[command(flatten)]
+        whom: Ordered,
+        /// From 0 to 65535, or `default`: as the configuration says
+        #[arg(value_name = "WEIGHT", value_parser = parse_weight)]
+        weight: Weight,
+    },
+}
+
+/// A weight by order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Weight {
+    /// As the configuration says.
+    Default,
+    /// This.
+    Given(u16),
+}
+
+impl Weight {
+    pub(crate) fn given(self) -> Option<u16> {
+        match self {
+            Self::Default => None,
+            Self::Given(weight) => Some(weight),
+        }
+    }
 }
 
 #[derive(Debug, ClapArgs)]
@@ -223,6 +297,14 @@ fn parse_timeout(text: &str) -> Result<Duration, String> {
     } else {
         Err(format!("must be more than 0 and at most {SECONDS_MAX}"))
     }
+}
+
+fn parse_weight(text: &str) -> Result<Weight, String> {
+    if text == "default" {
+        return Ok(Weight::Default);
+    }
+    let weight = text.parse().map(Weight::Given);
+    weight.map_err(|_| "must be a whole number from 0 to 65535, or `default`".to_owned())
 }
 
 fn parse_neighbour(text: &str) -> Result<(IpAddr, MacAddr), String> {

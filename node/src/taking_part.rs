@@ -20,7 +20,7 @@ use crate::bootstrap::{self, Beginning, Myself, Other};
 use crate::channels::{self, MESSAGE_MAX, TcpListener};
 use crate::cluster_file::peer_address;
 use crate::failure::Reason;
-use crate::health::Health;
+use crate::health::{Health, HealthView, REPORTS_MAX};
 use crate::housekeeping::keep_house;
 use crate::identity::{DataDir, Member};
 use crate::lease::LeaseKeeper;
@@ -90,6 +90,8 @@ pub(crate) async fn take_part(
         prepared.conflicts.clone(),
     );
     let (suspicions, told) = mpsc::channel(TOLD_MAX);
+    let (reports, arrived) = mpsc::channel(REPORTS_MAX);
+    let view = HealthView::default();
     peer_service.start(Consensus {
         me: me.0,
         group: member.group(),
@@ -97,6 +99,7 @@ pub(crate) async fn take_part(
         lease: lease.clone(),
         votes: Arc::clone(&votes),
         suspicions,
+        reports,
     });
     let suspecting = Suspecting {
         me,
@@ -137,6 +140,7 @@ pub(crate) async fn take_part(
         lease: lease.clone(),
         packets: Arc::clone(&prepared.packets),
         conflicts: prepared.conflicts,
+        health: view.clone(),
         timeline: Arc::clone(&timeline),
         hand_overs,
         replicator: Arc::clone(&replicator),
@@ -164,9 +168,14 @@ pub(crate) async fn take_part(
         counters: replicator,
     };
     let health = Health {
+        me,
+        group: member.group(),
+        others: others.clone(),
         machine: prepared.machine.clone(),
         raft: raft.clone(),
         lease: tenures.lease.clone(),
+        arrived,
+        view,
     };
     tasks.spawn(suspecting.run(stop.clone()));
     tasks.spawn(health.run(stop.clone()));

@@ -5,9 +5,11 @@ mod config;
 mod connections;
 mod counters;
 mod digest;
+mod events;
 mod explain;
 mod failover;
 mod local;
+mod order;
 mod status;
 mod trace;
 
@@ -34,6 +36,8 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
         Command::Counters(filter) => counters::run(global, filter).await,
         Command::Trace(arguments) => trace::run(global, arguments).await,
         Command::Digest => digest::run(global).await,
+        Command::Events(arguments) => events::run(global, arguments).await,
+        Command::Server(order) => order::run(global, order).await,
         Command::Explain(arguments) => explain::run(global, arguments),
         Command::Version => local::version(global),
         Command::Completions { shell } => local::completions(*shell),

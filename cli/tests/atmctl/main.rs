@@ -14,11 +14,15 @@ mod digest;
 #[cfg(test)]
 mod double;
 #[cfg(test)]
+mod events;
+#[cfg(test)]
 mod explain;
 #[cfg(test)]
 mod failover;
 #[cfg(test)]
 mod local;
+#[cfg(test)]
+mod orders;
 #[cfg(test)]
 mod reach;
 #[cfg(test)]

@@ -15,6 +15,7 @@ fn atm(name: &str, node: u64, role: i32, applied_index: u64, reachable: bool) ->
         reachable,
         node,
         address: format!("10.0.0.{node}"),
+        suspected: node == 4,
     }
 }
 
@@ -44,6 +45,8 @@ fn example() -> v1::StatusReply {
                     connections: 12,
                     scheduler: "wrr".into(),
                     replication: "quorum".into(),
+                    fallback: "idle".into(),
+                    on_down: "reset".into(),
                 }],
             },
             v1::VirtualHostStatus {
@@ -63,20 +66,37 @@ fn example() -> v1::StatusReply {
                         healthy: true,
                         weight: 10,
                         connections: 12,
+                        mode: "draining".into(),
+                        weight_configured: 2,
+                        ..Default::default()
                     },
                     v1::ServerServiceStatus {
                         name: "imap".into(),
                         healthy: false,
                         weight: 1,
                         connections: 0,
+                        mode: "draining".into(),
+                        weight_configured: 1,
+                        down: Some(v1::Finding {
+                            since_unix_ms: 1_700_000_000_123,
+                            reason: "connection refused (2 of 3 ATMs)".into(),
+                        }),
+                        ..Default::default()
                     },
                 ],
+                order: Some(v1::Order {
+                    mode: "draining".into(),
+                    weight: Some(10),
+                    by: "atm2".into(),
+                    at_unix_ms: 1_700_000_000_000,
+                }),
+                ..Default::default()
             },
             v1::ServerStatus {
                 name: "idle".into(),
                 address: "10.0.0.12".into(),
                 method: "direct".into(),
-                services: vec![],
+                ..Default::default()
             },
         ],
         connections: 12,
@@ -147,17 +167,23 @@ ATM   ROLE      APPLIED   LAG  REACHABLE  ADDRESS
 atm1  active       1200     0  yes        10.0.0.1
 atm2  backup       1199     1  yes        10.0.0.2
 atm3  witness         0  1200  no         10.0.0.3
-atm4  claiming     1200     0  yes        10.0.0.4
+atm4  claiming     1200     0  suspected  10.0.0.4
 atm5  unknown      1200     0  yes        10.0.0.5
 
 VIRTUAL HOST  ADDRESS               SERVICE  PORT    SCHEDULER  REPLICATION  CONNECTIONS
 mail          10.0.0.100,fd00::100  smtp     tcp:25  wrr        quorum                12
 empty         10.0.0.101            -        -       -          -                      -
 
-SERVER  ADDRESS    METHOD  SERVICE  HEALTHY  WEIGHT  CONNECTIONS
-serv1   10.0.0.11  tunnel  smtp     yes          10           12
-serv1   10.0.0.11  tunnel  imap     no            1            0
-idle    10.0.0.12  direct  -        -             -            -
+SERVER  ADDRESS    METHOD  SERVICE  STATE     WEIGHT  CONNECTIONS
+serv1   10.0.0.11  tunnel  smtp     draining      10           12
+serv1   10.0.0.11  tunnel  imap     down           1            0
+idle    10.0.0.12  direct  -        -              -            -
+
+DOWN   SERVICE  SINCE                     REASON
+serv1  imap     2023-11-14T22:13:20.123Z  connection refused (2 of 3 ATMs)
+
+ORDERED  SERVICE  MODE      WEIGHT  SINCE                     BY
+serv1    -        draining  10      2023-11-14T22:13:20.000Z  atm2
 
 CLAIMED     BY                 WHO           SINCE  LAST  CLAIMS  HEARD-BY
 10.0.0.100  02:00:00:00:09:09  foreign-host  3m20s  4s        17  atm1
@@ -202,29 +228,34 @@ fn the_json() {
             "replication_debt": 2,
             "atms": [
                 {"name": "atm1", "node": 1, "address": "10.0.0.1", "role": "active",
-                 "applied_index": 1200, "lag": 0, "reachable": true},
+                 "applied_index": 1200, "lag": 0, "reachable": true, "suspected": false},
                 {"name": "atm2", "node": 2, "address": "10.0.0.2", "role": "backup",
-                 "applied_index": 1199, "lag": 1, "reachable": true},
+                 "applied_index": 1199, "lag": 1, "reachable": true, "suspected": false},
                 {"name": "atm3", "node": 3, "address": "10.0.0.3", "role": "witness",
-                 "applied_index": 0, "lag": 1200, "reachable": false},
+                 "applied_index": 0, "lag": 1200, "reachable": false, "suspected": false},
                 {"name": "atm4", "node": 4, "address": "10.0.0.4", "role": "claiming",
-                 "applied_index": 1200, "lag": 0, "reachable": true},
+                 "applied_index": 1200, "lag": 0, "reachable": true, "suspected": true},
                 {"name": "atm5", "node": 5, "address": "10.0.0.5", "role": "unknown",
-                 "applied_index": 1200, "lag": 0, "reachable": true},
+                 "applied_index": 1200, "lag": 0, "reachable": true, "suspected": false},
             ],
             "virtual_hosts": [
                 {"name": "mail", "addresses": ["10.0.0.100", "fd00::100"], "services": [
                     {"name": "smtp", "protocol": "tcp", "port": 25, "connections": 12,
-                     "scheduler": "wrr", "replication": "quorum"},
+                     "scheduler": "wrr", "replication": "quorum", "fallback": "idle", "on_down": "reset"},
                 ]},
                 {"name": "empty", "addresses": ["10.0.0.101"], "services": []},
             ],
             "servers": [
                 {"name": "serv1", "address": "10.0.0.11", "method": "tunnel", "services": [
-                    {"name": "smtp", "healthy": true, "weight": 10, "connections": 12},
-                    {"name": "imap", "healthy": false, "weight": 1, "connections": 0},
-                ]},
-                {"name": "idle", "address": "10.0.0.12", "method": "direct", "services": []},
+                    {"name": "smtp", "healthy": true, "weight": 10, "connections": 12, "down": null, "order": null,
+                     "mode": "draining", "weight_configured": 2, "fallback": false},
+                    {"name": "imap", "healthy": false, "weight": 1, "connections": 0, "order": null,
+                     "down": {"since_unix_ms": 1_700_000_000_123_u64, "reason": "connection refused (2 of 3 ATMs)"},
+                     "mode": "draining", "weight_configured": 1, "fallback": false},
+                 ], "down": null,
+                 "order": {"mode": "draining", "weight": 10, "by": "atm2", "at_unix_ms": 1_700_000_000_000_u64}},
+                {"name": "idle", "address": "10.0.0.12", "method": "direct", "services": [], "down": null,
+                 "order": null},
             ],
             "notices": ["atm3 has \u{1b}[2Janother file"],
             "tenure": {

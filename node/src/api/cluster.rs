@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 
 use crate::bootstrap::{Myself, Other};
 use crate::conflicts::Conflicts;
+use crate::health::HealthView;
 use crate::lease::LeaseKeeper;
 use crate::packets::Packets;
 use crate::raft::{Machine, Raft};
@@ -29,6 +30,8 @@ pub(crate) struct Cluster {
     pub(crate) packets: Arc<Packets>,
     /// Who else claims a VIP.
     pub(crate) conflicts: Conflicts,
+    /// What is known of health beside the replicated state.
+    pub(crate) health: HealthView,
     /// The latest tenure's instants.
     pub(crate) timeline: Arc<Mutex<Timeline>>,
     /// Where hand-overs are asked for.

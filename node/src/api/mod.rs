@@ -4,6 +4,7 @@ mod change;
 mod cluster;
 mod convert;
 mod counters;
+mod orders;
 mod read;
 mod relay;
 mod service;

@@ -4,6 +4,7 @@ use std::sync::PoisonError;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_util::future::join_all;
+use model::ids::NodeId;
 use openraft::async_runtime::WatchReceiver;
 use proto::v1;
 
@@ -41,6 +42,7 @@ impl Cluster {
                 .collect();
             (members, metrics.last_log_index.unwrap_or(0))
         };
+        let suspected = self.health.suspected();
         let atms = members.into_iter().map(|(node, atm)| {
             let mine = atm.name == self.myself.name;
             let hello = others
@@ -73,6 +75,7 @@ impl Cluster {
                 reachable,
                 node,
                 address: atm.address,
+                suspected: suspected.contains(&NodeId(node)),
             }
         });
         let atms = atms.collect();
