@@ -20,6 +20,7 @@ pub(crate) struct Routes {
     pub(crate) arp_interval: Duration,
     pub(crate) next_hop: NextHop,
     vip_set: FxHashSet<IpAddr>,
+    gateways: Vec<IpAddr>,
     by_id: FxHashMap<VirtualServiceId, usize>,
     /// Addresses of servers whose answers pass here.
     behind_nat: FxHashSet<IpAddr>,
@@ -111,6 +112,7 @@ impl Routes {
             applied_index: table.applied_index,
             arp_interval: table.send_arp_delay,
             vip_set: table.vips.iter().copied().collect(),
+            gateways: table.gateways,
             vips: table.vips,
             services,
             by_port,
@@ -144,6 +146,11 @@ impl Routes {
 
     pub(crate) fn is_vip(&self, address: IpAddr) -> bool {
         self.vip_set.contains(&address)
+    }
+
+    /// Whether hosts have this VIP as their router; there are two at most.
+    pub(crate) fn is_gateway(&self, vip: IpAddr) -> bool {
+        self.gateways.contains(&vip)
     }
 
     /// Where the service at this address and port is.

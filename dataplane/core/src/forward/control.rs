@@ -216,8 +216,7 @@ impl Forwarder {
         match self.gate.voice(now, out) {
             Ok(mut voice) => self.speaker.announce(
                 self.interface.mac,
-                &self.routes.vips,
-                self.routes.arp_interval,
+                &self.routes,
                 now,
                 &mut voice,
                 &mut self.counters,

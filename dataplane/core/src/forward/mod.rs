@@ -307,7 +307,9 @@ impl Forwarder {
         } else {
             Some((neighbour.link.unwrap_or(link.source), neighbour.source))
         };
-        speaker::advertise(self.interface.mac, neighbour.target, asker, &mut voice);
+        let (ours, target) = (self.interface.mac, neighbour.target);
+        let router = self.routes.is_gateway(target.into());
+        speaker::advertise(ours, target, router, asker, &mut voice);
         Ok(Verdict::Answered)
     }
 

@@ -103,6 +103,7 @@ fn table() -> ForwardingTable {
         next_hop: NextHop::default(),
         sticky: StickyRules::default(),
         vips: vec![VIP.into()],
+        gateways: vec![],
         services: vec![
             service(1, QUORUM, Replication::Quorum, &[(0, 1)]),
             service(2, ASYNC, Replication::Async, &[(0, 1)]),
