@@ -3,6 +3,7 @@
 use std::net::Ipv6Addr;
 
 use model::Instant;
+use model::conf::Protocol;
 use model::connections::{ConnectionChange, ConnectionKey, Pin};
 use model::ids::ServerId;
 use model::planted::{self, Bug};
@@ -95,7 +96,8 @@ impl Forwarder {
                 }
                 (ConnectionChange::Open(_, pin), None) => {
                     let first_hand = self.gate.voice(now, out).is_ok();
-                    let id = self.connections.adopt(flow, pin, first_hand, now);
+                    let protocol = self.protocol_of(flow);
+                    let id = self.connections.adopt(flow, protocol, pin, first_hand, now);
                     let sticky = &mut self.connections.sticky;
                     sticky.set(flow, pin.server, true, id.is_some(), now);
                     match id {
@@ -130,13 +132,22 @@ impl Forwarder {
                     self.connections.assign(id, pin);
                     self.link(id);
                 }
-                None => match self.connections.adopt(flow, pin, false, now) {
-                    Some(id) => self.link(id),
-                    None => self.counters.note(Event::RecordIgnored),
-                },
+                None => {
+                    let protocol = self.protocol_of(flow);
+                    match self.connections.adopt(flow, protocol, pin, false, now) {
+                        Some(id) => self.link(id),
+                        None => self.counters.note(Event::RecordIgnored),
+                    }
+                }
             }
         }
         self.connections.retain_marked();
+    }
+
+    /// That of a connection's service; of one that this table has not yet, the one whose connections may be silent for longer.
+    fn protocol_of(&self, flow: Flow) -> Protocol {
+        let service = self.routes.service_of(flow.service());
+        service.map_or(Protocol::Tcp, |service| service.protocol)
     }
 
     /// Takes the whole replicated table of sticky clients, after a snapshot and after its connections.
