@@ -25,6 +25,8 @@ pub enum Event {
     NeighbourSolicitation,
     /// A next hop stopped answering, and its Ethernet address was given up.
     NeighbourLost,
+    /// A router on the way to a server by tunnel told a smaller MTU than was known.
+    PathMtuLearned,
     /// A host that is no ATM claimed a VIP, or any other while this ATM held the lease.
     ForeignClaim,
     /// A held frame was sent when its record was committed.
@@ -55,6 +57,7 @@ impl Event {
         Self::UnsolicitedAdvertisement,
         Self::NeighbourSolicitation,
         Self::NeighbourLost,
+        Self::PathMtuLearned,
         Self::ForeignClaim,
         Self::HeldReleased,
         Self::ConnectionOpened,
@@ -77,6 +80,7 @@ impl Event {
             Self::UnsolicitedAdvertisement => "unsolicited-advertisement",
             Self::NeighbourSolicitation => "neighbour-solicitation",
             Self::NeighbourLost => "neighbour-lost",
+            Self::PathMtuLearned => "path-mtu-learned",
             Self::ForeignClaim => "foreign-claim",
             Self::HeldReleased => "held-released",
             Self::ConnectionOpened => "connection-opened",

@@ -24,6 +24,8 @@ pub(crate) struct Routes {
     by_id: FxHashMap<VirtualServiceId, usize>,
     /// Addresses of servers whose answers pass here.
     behind_nat: FxHashSet<IpAddr>,
+    /// Addresses of servers by tunnel.
+    tunnel_ends: FxHashSet<IpAddr>,
     services: Vec<Service>,
     by_port: FxHashMap<(IpAddr, Protocol, u16), usize>,
     servers: FxHashMap<ServerId, Server>,
@@ -102,12 +104,12 @@ impl Routes {
             .enumerate()
             .map(|(at, service)| (service.id, at))
             .collect();
-        let behind_nat = table
-            .servers
-            .iter()
-            .filter(|server| server.method == ForwardingMethod::Nat)
-            .map(|server| server.address)
-            .collect();
+        let by = |method| {
+            let servers = table.servers.iter();
+            let servers = servers.filter(move |server| server.method == method);
+            servers.map(|server| server.address).collect()
+        };
+        let (behind_nat, tunnel_ends) = (by(ForwardingMethod::Nat), by(ForwardingMethod::Tunnel));
         Self {
             applied_index: table.applied_index,
             arp_interval: table.send_arp_delay,
@@ -118,6 +120,7 @@ impl Routes {
             by_port,
             by_id,
             behind_nat,
+            tunnel_ends,
             next_hop: table.next_hop,
             servers: table
                 .servers
@@ -191,6 +194,16 @@ impl Routes {
     /// Whether any server is behind NAT.
     pub(crate) fn has_nat(&self) -> bool {
         !self.behind_nat.is_empty()
+    }
+
+    /// Whether any server is reached by tunnel.
+    pub(crate) fn has_tunnels(&self) -> bool {
+        !self.tunnel_ends.is_empty()
+    }
+
+    /// Whether a server with this address is reached by tunnel.
+    pub(crate) fn is_tunnel_end(&self, address: IpAddr) -> bool {
+        self.tunnel_ends.contains(&address)
     }
 
     pub(crate) fn server(&self, id: ServerId) -> Result<Server, DropReason> {

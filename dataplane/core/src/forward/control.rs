@@ -37,6 +37,8 @@ impl Forwarder {
         let routes = Routes::compile(table, &self.routes, &mut self.neighbours, now);
         let vips_changed = routes.vips != self.routes.vips;
         self.routes = routes;
+        self.path_mtus
+            .keep(|server| self.routes.is_tunnel_end(server));
         if had_nat || self.routes.has_nat() {
             for id in self.connections.ids() {
                 self.link(id);
@@ -194,6 +196,7 @@ impl Forwarder {
             announcement,
             question,
             parts,
+            self.path_mtus.poll_timeout(),
             self.conflicts.poll_timeout(),
             self.connections.poll_timeout(),
         ]
@@ -212,6 +215,7 @@ impl Forwarder {
             self.group
                 .ask(&self.interface, now, out, &mut self.counters);
         }
+        self.path_mtus.expire(now);
         self.conflicts.expire(now);
         self.fragments.expire(now);
         self.count_parts();

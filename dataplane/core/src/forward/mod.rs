@@ -6,6 +6,7 @@ mod answers_of_servers;
 mod claims;
 mod control;
 mod fragments;
+mod path_mtu;
 mod segment;
 mod straggler;
 #[cfg(test)]
@@ -30,6 +31,7 @@ use crate::gate::{Gate, Voice};
 use crate::group::Group;
 use crate::limiter::Limiter;
 use crate::neighbours::Neighbours;
+use crate::path_mtus::PathMtus;
 use crate::rewrite;
 use crate::routes::Routes;
 use crate::speaker::{self, Speaker};
@@ -75,6 +77,7 @@ pub struct Forwarder {
     connections: Connections,
     fragments: Fragments<Flow>,
     neighbours: Neighbours,
+    path_mtus: PathMtus,
     speaker: Speaker,
     icmp_limit: Limiter,
     group: Group,
@@ -100,6 +103,7 @@ impl Forwarder {
             connections: Connections::new(&limits),
             fragments: Fragments::new(Bounds::default()),
             neighbours: Neighbours::default(),
+            path_mtus: PathMtus::default(),
             speaker: Speaker::default(),
             icmp_limit: Limiter::new(ICMP_INTERVAL, ICMP_BURST),
             group: Group::default(),
@@ -201,6 +205,9 @@ impl Forwarder {
             return answered.unwrap_or_else(Verdict::Drop);
         }
         if !for_vip || !(to_us || link.destination.is_group()) {
+            if to_us {
+                self.watch_path(source, destination, packet, now);
+            }
             return Verdict::Host;
         }
         let decided = match self.gate.voice(now, out).map(|Voice { .. }| ()) {

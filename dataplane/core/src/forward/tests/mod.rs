@@ -11,6 +11,7 @@ mod ipv6;
 mod lease;
 mod nat;
 mod packets;
+mod path_mtu;
 mod properties;
 mod rewriting;
 mod sticky;
