@@ -10,15 +10,11 @@ use model::planted::{self, Bug};
 use model::sticky::StickyKey;
 
 use super::Forwarder;
-use super::way::Piece;
 use crate::Lease;
 use crate::connections::{Connections, Due, Flow, Record, Wait};
 use crate::counters::Event;
-use crate::frame::Offload;
-use crate::gate::{Change, Voice};
-use crate::rewrite;
+use crate::gate::Change;
 use crate::routes::Routes;
-use crate::wire::ip::Ip;
 use crate::{DropReason, ForwardingTable, Sink};
 
 impl Forwarder {
@@ -128,7 +124,9 @@ impl Forwarder {
             match self.connections.find(flow) {
                 Some(id) => {
                     if self.connections.get(id).is_some_and(|entry| entry.waits()) {
-                        self.counters.count_held_dropped(DropReason::NotActive);
+                        let about = self.about_flow(flow);
+                        let reason = DropReason::NotActive;
+                        self.counters.count_held_dropped(reason, about);
                         self.connections.release_held(id);
                     }
                     self.connections.assign(id, pin);
@@ -172,9 +170,7 @@ impl Forwarder {
         };
         match (entry.record, entry.waits()) {
             (_, true) => {
-                self.counters.count_held_dropped(DropReason::RecordRefused);
-                self.connections.remove(id);
-                self.drop_parts(Flow::from_key(&key), DropReason::RecordRefused);
+                self.forget_held(id, DropReason::RecordRefused);
             }
             (Record::Asked, false) => self.connections.forget_record(id),
             (Record::Local | Record::Committed, false) => {}
@@ -272,9 +268,7 @@ impl Forwarder {
             };
             let event = match due {
                 Due::HoldExpired => {
-                    self.counters.count_held_dropped(DropReason::HoldExpired);
-                    self.connections.remove(id);
-                    self.drop_parts(flow, DropReason::HoldExpired);
+                    self.forget_held(id, DropReason::HoldExpired);
                     continue;
                 }
                 Due::Closed => Event::ConnectionClosed,
@@ -332,73 +326,5 @@ impl Forwarder {
         } else {
             self.connections.remove(id);
         }
-    }
-
-    /// Sends the held frame of a connection whose record is committed.
-    fn release<S: Sink>(&mut self, id: u32, now: Instant, out: &mut S) {
-        let Some(flow) = self
-            .connections
-            .get(id)
-            .filter(|entry| entry.has_held())
-            .map(|entry| entry.flow)
-        else {
-            return;
-        };
-        match self.gate.voice(now, out).and_then(|mut voice| {
-            self.send_held(id, &mut voice)?;
-            self.release_parts(flow, &mut voice);
-            Ok(())
-        }) {
-            Ok(()) => self.counters.note(Event::HeldReleased),
-            Err(reason) => {
-                self.counters.count_held_dropped(reason);
-                self.drop_parts(flow, reason);
-            }
-        }
-        self.connections.release_held(id);
-    }
-
-    fn send_held<S: Sink>(&mut self, id: u32, voice: &mut Voice<'_, S>) -> Result<(), DropReason> {
-        let mut bytes = std::mem::take(&mut self.scratch);
-        bytes.clear();
-        bytes.extend_from_slice(self.connections.held(id).unwrap_or_default());
-        let sent = self.send_copy(id, &mut bytes, voice);
-        self.scratch = bytes;
-        sent
-    }
-
-    fn send_copy<S: Sink>(
-        &mut self,
-        id: u32,
-        bytes: &mut [u8],
-        voice: &mut Voice<'_, S>,
-    ) -> Result<(), DropReason> {
-        let pin = self.connections.pin(id)?;
-        let flow = self
-            .connections
-            .get(id)
-            .map(|entry| entry.flow)
-            .ok_or(DropReason::NoConnection)?;
-        let way = self.way(flow, pin)?;
-        let mut packet = Ip::parse_mut(bytes).map_err(DropReason::Malformed)?;
-        let offload = Offload::default();
-        // The server may be another than the one it was planned for, when an older record was committed first.
-        let plan =
-            rewrite::plan(&packet, offload, &way.route).map_err(|refusal| match refusal {
-                rewrite::Refusal::TooBig => DropReason::FirstPacketTooBig,
-                rewrite::Refusal::Drop(reason) => reason,
-            })?;
-        self.send(&mut packet, plan, offload, way, Piece::WithHeader, voice)
-    }
-
-    /// Throws away every held frame, and forgets the connections that waited.
-    fn drop_held(&mut self, reason: DropReason) {
-        let mut from = 0;
-        while let Some((id, next)) = self.connections.pending_from(from) {
-            self.counters.count_held_dropped(reason);
-            self.connections.remove(id);
-            from = next;
-        }
-        self.drop_all_parts(reason);
     }
 }

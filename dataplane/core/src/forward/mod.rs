@@ -6,6 +6,7 @@ mod answers_of_servers;
 mod claims;
 mod control;
 mod fragments;
+mod held;
 mod path_mtu;
 mod segment;
 mod straggler;
