@@ -156,6 +156,12 @@ impl Routes {
         self.gateways.contains(&vip)
     }
 
+    /// The gateway of servers in the IP version of an address.
+    pub(crate) fn gateway_of(&self, address: IpAddr) -> Option<IpAddr> {
+        let mut gateways = self.gateways.iter().copied();
+        gateways.find(|gateway| gateway.is_ipv4() == address.is_ipv4())
+    }
+
     /// Where the service at this address and port is.
     pub(crate) fn at(
         &self,

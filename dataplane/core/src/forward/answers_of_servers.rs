@@ -86,6 +86,10 @@ impl Forwarder {
         } else {
             Piece::Later
         };
+        // About later fragments no error is sent (RFC 1812 §4.3.2.7).
+        if piece == Piece::WithHeader && packet.ttl() <= 1 {
+            return self.time_exceeded(packet, frame.link.source, now, &mut voice);
+        }
         self.go(frame, packet, way, piece, now, &mut voice)
     }
 

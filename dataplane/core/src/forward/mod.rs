@@ -412,13 +412,31 @@ impl Forwarder {
         if !self.icmp_limit.take(now) {
             return Err(DropReason::IcmpLimited);
         }
-        let (ours, problem) = (self.interface.mac, Problem::TooBig { mtu });
-        let identification = &mut self.identification;
-        answers::error(packet, problem, ours, sender, identification, voice);
+        self.complain(packet, Problem::TooBig { mtu }, sender, voice);
         Ok(Verdict::FragmentationNeeded)
     }
 
-    /// A client's packet on the way to a server behind NAT has passed as many routers as it may.
+    /// Tells who sent a packet what is wrong with it: a client in the name of the VIP it wrote to, a server behind NAT in that of its
+    /// gateway, as a router would (RFC 1812 §4.3.2.4), or of the address of full NAT that it answers to.
+    fn complain<B: Deref<Target = [u8]>, S: Sink>(
+        &mut self,
+        packet: &Ip<B>,
+        problem: Problem,
+        sender: MacAddr,
+        voice: &mut Voice<'_, S>,
+    ) {
+        let to = packet.destination();
+        let name = if self.routes.is_vip(to) {
+            to
+        } else {
+            self.routes.gateway_of(to).unwrap_or(to)
+        };
+        let link = (self.interface.mac, sender);
+        let identification = &mut self.identification;
+        answers::error(packet, problem, name, link, identification, voice);
+    }
+
+    /// A packet between a client and a server behind NAT has passed as many routers as it may.
     fn time_exceeded<B: Deref<Target = [u8]>, S: Sink>(
         &mut self,
         packet: &Ip<B>,
@@ -429,9 +447,7 @@ impl Forwarder {
         if !self.icmp_limit.take(now) {
             return Err(DropReason::IcmpLimited);
         }
-        let (ours, problem) = (self.interface.mac, Problem::TimeExceeded);
-        let identification = &mut self.identification;
-        answers::error(packet, problem, ours, sender, identification, voice);
+        self.complain(packet, Problem::TimeExceeded, sender, voice);
         Ok(Verdict::TimeExceeded)
     }
 
