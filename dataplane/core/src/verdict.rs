@@ -14,7 +14,7 @@ pub enum Verdict {
     FragmentationNeeded,
     /// Its TTL or hop limit ends here, between a client and a server behind NAT: the sender was told (RFC 792, RFC 4443 §3.3).
     TimeExceeded,
-    /// For a VIP while this ATM is a backup: passed to the active one.
+    /// For a VIP, or of a server behind NAT, while this ATM is a backup: passed to the active one.
     Relayed,
     /// Not ours; the host's own stack keeps it.
     Host,
@@ -27,11 +27,11 @@ pub enum Verdict {
 pub enum DropReason {
     /// Lengths or fields that contradict one another.
     Malformed(Malformed),
-    /// For a VIP, but this ATM is a backup.
+    /// For a VIP, or of a server behind NAT, but this ATM is a backup.
     NotActive,
-    /// For a VIP, but this ATM's lease has run out.
+    /// Likewise, but this ATM's lease has run out.
     LeaseExpired,
-    /// For a VIP, to be passed to the active ATM, but there were too many of these.
+    /// Likewise, to be passed to the active ATM, but there were too many of these.
     RelayLimited,
     /// Waited in the socket longer than the age limit (the process was stopped).
     Stale,
