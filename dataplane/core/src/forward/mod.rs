@@ -5,6 +5,7 @@
 mod answers_of_servers;
 mod claims;
 mod control;
+mod errors;
 mod fragments;
 mod held;
 mod path_mtu;
@@ -15,14 +16,12 @@ mod tests;
 mod way;
 
 use std::net::{IpAddr, Ipv6Addr};
-use std::ops::Deref;
 use std::time::Duration;
 
 use model::Instant;
 use model::ids::{ServerId, VirtualServiceId};
 use model::planted::{self, Bug};
 
-use crate::answers::Problem;
 use crate::conflicts::Conflicts;
 use crate::connections::{Connections, Flow};
 use crate::counters::Counters;
@@ -51,11 +50,6 @@ use segment::Segment;
 /// a few milliseconds; one that waited 100 ms tells of a stopped process, and its TCP sends it again anyway (at 200 ms
 /// at the soonest), perhaps through a successor that must not be contradicted by old packets.
 pub const FRAME_AGE_MAX: Duration = Duration::from_millis(100);
-
-/// Fragmentation-needed and packet-too-big: the sustained rate is 100 a second, for a router must limit its errors (RFC 1812 §4.3.2.8);
-/// the burst lets as many clients learn the MTU at once.
-const ICMP_INTERVAL: Duration = Duration::from_millis(10);
-const ICMP_BURST: u32 = 100;
 
 /// Which virtual service and server a frame concerned, as far as its decision found out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -106,7 +100,7 @@ impl Forwarder {
             neighbours: Neighbours::default(),
             path_mtus: PathMtus::default(),
             speaker: Speaker::default(),
-            icmp_limit: Limiter::new(ICMP_INTERVAL, ICMP_BURST),
+            icmp_limit: Limiter::new(errors::INTERVAL, errors::BURST),
             group: Group::default(),
             conflicts: Conflicts::default(),
             relay_limit: Limiter::new(straggler::RELAY_INTERVAL, straggler::RELAY_BURST),
@@ -395,60 +389,6 @@ impl Forwarder {
             .translation
             .map(|to| (to.without_source(), to.reversed()));
         self.send_error(quote, packet, frame, way.route, translation, voice)
-    }
-
-    fn too_big<B: Deref<Target = [u8]>, S: Sink>(
-        &mut self,
-        packet: &Ip<B>,
-        mtu: u16,
-        sender: MacAddr,
-        now: Instant,
-        voice: &mut Voice<'_, S>,
-    ) -> Result<Verdict, DropReason> {
-        // Less than this is nothing that an IPv6 host would do (RFC 8200 §5).
-        if matches!(packet, Ip::V6(_)) && mtu < ipv6::MTU_MIN {
-            return Err(DropReason::PathTooNarrow);
-        }
-        if !self.icmp_limit.take(now) {
-            return Err(DropReason::IcmpLimited);
-        }
-        self.complain(packet, Problem::TooBig { mtu }, sender, voice);
-        Ok(Verdict::FragmentationNeeded)
-    }
-
-    /// Tells who sent a packet what is wrong with it: a client in the name of the VIP it wrote to, a server behind NAT in that of its
-    /// gateway, as a router would (RFC 1812 §4.3.2.4), or of the address of full NAT that it answers to.
-    fn complain<B: Deref<Target = [u8]>, S: Sink>(
-        &mut self,
-        packet: &Ip<B>,
-        problem: Problem,
-        sender: MacAddr,
-        voice: &mut Voice<'_, S>,
-    ) {
-        let to = packet.destination();
-        let name = if self.routes.is_vip(to) {
-            to
-        } else {
-            self.routes.gateway_of(to).unwrap_or(to)
-        };
-        let link = (self.interface.mac, sender);
-        let identification = &mut self.identification;
-        answers::error(packet, problem, name, link, identification, voice);
-    }
-
-    /// A packet between a client and a server behind NAT has passed as many routers as it may.
-    fn time_exceeded<B: Deref<Target = [u8]>, S: Sink>(
-        &mut self,
-        packet: &Ip<B>,
-        sender: MacAddr,
-        now: Instant,
-        voice: &mut Voice<'_, S>,
-    ) -> Result<Verdict, DropReason> {
-        if !self.icmp_limit.take(now) {
-            return Err(DropReason::IcmpLimited);
-        }
-        self.complain(packet, Problem::TimeExceeded, sender, voice);
-        Ok(Verdict::TimeExceeded)
     }
 
     /// RFC 1812 §5.3.7, RFC 4291 §2.5 and §2.7: sources that no host has. A VIP sends nothing to a VIP through us.
