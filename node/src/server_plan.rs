@@ -2,7 +2,7 @@
 //!
 //! Never imports: sockets of the data path, consensus.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use model::conf::{ForwardingMethod, Host, Server, VirtualHost};
@@ -39,7 +39,7 @@ struct Part {
     address: IpAddr,
     vips: Vec<IpAddr>,
     method: Method,
-    nat_gateway: Option<Ipv4Addr>,
+    nat_gateway: Option<IpAddr>,
 }
 
 impl Part {
@@ -82,7 +82,8 @@ impl Part {
             .collect();
         vips.sort_unstable();
         vips.dedup();
-        let nat_gateway = file.config.nat.as_ref().and_then(|nat| nat.gateway);
+        let nat = file.config.nat.as_ref();
+        let nat_gateway = nat.and_then(|nat| nat.gateway_of(address));
         Some(Self {
             address,
             vips,
@@ -148,6 +149,7 @@ mod tests {
     const FILE: &str = "\
 NAT
   Gateway 192.168.7.1
+  Gateway 2001:db8::99
 EndNAT
 Services
   Service http tcp:80 connect
@@ -159,6 +161,7 @@ Servers
   Server web2 10.1.0.12 direct
   Server mail3 10.1.0.13 nat
   Server web6 2001:db8::11 tunnel
+  Server mail6 2001:db8::13 nat
 EndServers
 ServerPool Web
   AddServer web1 http/1
@@ -168,6 +171,9 @@ EndServerPool
 ServerPool Mail
   AddServer mail1 smtp/1
   AddServer mail3 smtp/1
+EndServerPool
+ServerPool Mail6
+  AddServer mail6 smtp/1
 EndServerPool
 AtmPool ATMs
   AddAtm 10.1.0.1
@@ -183,6 +189,11 @@ VirtualHost mail
   Address 10.1.0.200
   AddAtmPool ATMs
   AddServerPool Mail
+EndVirtualHost
+VirtualHost mail6
+  Address 2001:db8::200
+  AddAtmPool ATMs
+  AddServerPool Mail6
 EndVirtualHost
 ";
 
@@ -208,7 +219,8 @@ EndVirtualHost
                 "VirtualHost local\n  Address 10.1.0.150\n  AddAtmPool ATMs\n  AddServerPool Local\nEndVirtualHost\nVirtualHost mail\n",
             );
         let file = file(&text).await;
-        let gateway = Some(Ipv4Addr::new(192, 168, 7, 1));
+        let gateway = addresses(&["192.168.7.1"]).pop();
+        let gateway6 = addresses(&["2001:db8::99"]).pop();
         let web = ["10.1.0.100", "2001:db8::100"];
         for (name, address, vips, method, nat_gateway) in [
             ("web1", "10.1.0.11", &web[..], Method::Tunnel, gateway),
@@ -223,6 +235,7 @@ EndVirtualHost
             ),
             ("mail3", "10.1.0.13", &[][..], Method::Nat, gateway),
             ("web6", "2001:db8::11", &web[..], Method::Tunnel, None),
+            ("mail6", "2001:db8::13", &[][..], Method::Nat, gateway6),
         ] {
             let expected = Part {
                 address: address.parse().unwrap(),

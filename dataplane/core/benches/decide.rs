@@ -297,6 +297,7 @@ fn table(way: &Way, connections_max: usize) -> ForwardingTable {
         next_hop: NextHop::default(),
         sticky: StickyRules::default(),
         vips: vec![vip],
+        gateways: vec![],
         services: vec![VirtualService {
             id: SERVICE,
             vip,

@@ -51,16 +51,21 @@ impl ForwardingTable {
         vips.extend(servers.iter().filter_map(|server| server.source));
         let needs_gateway =
             |server: &Real| server.method == ForwardingMethod::Nat && server.source.is_none();
-        if let Some(nat) = &current.config.nat
-            && servers.iter().any(needs_gateway)
-        {
-            vips.extend(nat.gateway.map(IpAddr::V4));
-        }
+        let gateways: BTreeSet<IpAddr> = match &current.config.nat {
+            Some(nat) => servers
+                .iter()
+                .filter(|server| needs_gateway(server))
+                .filter_map(|server| nat.gateway_of(server.address))
+                .collect(),
+            None => BTreeSet::new(),
+        };
+        vips.extend(&gateways);
         Self {
             applied_index: index,
             next_hop,
             sticky: state.sticky_rules().clone(),
             vips: vips.into_iter().collect(),
+            gateways: gateways.into_iter().collect(),
             services,
             servers,
             connections_max: pool.num_connections as usize,
@@ -87,16 +92,55 @@ mod tests {
         AtmPool ATMs\n  AddAtm 10.0.0.1\nEndAtmPool\n\
         VirtualHost www.my.org\n  Address 10.0.0.100\n  AddAtmPool ATMs\n  AddServerPool Pool\nEndVirtualHost\n";
 
-    #[test]
-    fn a_server_is_reached_by_the_next_hop_that_it_is_given() {
+    fn state(config: &str) -> State {
         let mut state = State::default();
         let applied = state.apply(Command::Control(Control::ApplyConfig {
-            source: CONFIG.to_owned(),
+            source: config.to_owned(),
             hosts: BTreeMap::new(),
             expected: None,
             by: "10.0.0.1".to_owned(),
         }));
         assert!(matches!(applied, Response::Applied(_)), "{applied:?}");
+        state
+    }
+
+    #[test]
+    fn gateways_are_spoken_for_where_a_server_has_them_as_its_router() {
+        let nat = "NAT\n  Gateway 10.0.0.99\n  Gateway 2001:db8::99\nEndNAT\n";
+        let vips = "  Address 10.0.0.100\n  Address 2001:db8::100\n";
+        for (servers, gateways) in [
+            ("Server near 10.0.0.11 nat", &["10.0.0.99"][..]),
+            ("Server near 2001:db8::11 nat", &["2001:db8::99"]),
+            ("Server near 10.0.0.11 nat source=10.0.0.98", &[]),
+            ("Server near 10.0.0.11 tunnel", &[]),
+        ] {
+            let own = if servers.contains(':') {
+                "2001:db8::100"
+            } else {
+                "10.0.0.100"
+            };
+            let vip = vips.lines().find(|line| line.ends_with(own)).unwrap();
+            let config = nat.to_owned()
+                + &CONFIG
+                    .replace("Server near 10.0.0.11 tunnel", servers)
+                    .replace("  Address 10.0.0.100", vip);
+            let table = ForwardingTable::compile(&state(&config), 7, NextHop::default());
+            let expected: Vec<IpAddr> = gateways.iter().map(|g| g.parse().unwrap()).collect();
+            assert_eq!(table.gateways, expected, "{servers}");
+            for gateway in ["10.0.0.99", "2001:db8::99"].map(|g| g.parse::<IpAddr>().unwrap()) {
+                let spoken_for = table.vips.contains(&gateway);
+                assert_eq!(
+                    spoken_for,
+                    expected.contains(&gateway),
+                    "{servers} {gateway}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_server_is_reached_by_the_next_hop_that_it_is_given() {
+        let state = state(CONFIG);
         let router = Ipv4Addr::new(10, 0, 0, 254);
         let table = ForwardingTable::compile(
             &state,

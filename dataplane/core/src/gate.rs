@@ -137,7 +137,7 @@ pub(crate) fn ask<S: Sink>(
     true
 }
 
-/// Has `send` pass a client's packet to the ATM at `atm`, from `ours`: allowed without a lease, since it says nothing to a client
+/// Has `send` pass a client's packet, or a server's answer, to the ATM at `atm`, from `ours`: allowed without a lease, since it says nothing to a client
 /// and gives nothing to a server. The voice it gets reaches that ATM alone, and asks for no records.
 pub(crate) fn relay<S: Sink, T>(
     ours: MacAddr,

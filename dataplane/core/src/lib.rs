@@ -14,6 +14,7 @@ mod gate;
 mod group;
 mod limiter;
 mod neighbours;
+mod path_mtus;
 mod resets;
 mod rewrite;
 mod routes;

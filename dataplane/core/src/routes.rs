@@ -20,9 +20,12 @@ pub(crate) struct Routes {
     pub(crate) arp_interval: Duration,
     pub(crate) next_hop: NextHop,
     vip_set: FxHashSet<IpAddr>,
+    gateways: Vec<IpAddr>,
     by_id: FxHashMap<VirtualServiceId, usize>,
     /// Addresses of servers whose answers pass here.
     behind_nat: FxHashSet<IpAddr>,
+    /// Addresses of servers by tunnel.
+    tunnel_ends: FxHashSet<IpAddr>,
     services: Vec<Service>,
     by_port: FxHashMap<(IpAddr, Protocol, u16), usize>,
     servers: FxHashMap<ServerId, Server>,
@@ -104,21 +107,23 @@ impl Routes {
             .enumerate()
             .map(|(at, service)| (service.id, at))
             .collect();
-        let behind_nat = table
-            .servers
-            .iter()
-            .filter(|server| server.method == ForwardingMethod::Nat)
-            .map(|server| server.address)
-            .collect();
+        let by = |method| {
+            let servers = table.servers.iter();
+            let servers = servers.filter(move |server| server.method == method);
+            servers.map(|server| server.address).collect()
+        };
+        let (behind_nat, tunnel_ends) = (by(ForwardingMethod::Nat), by(ForwardingMethod::Tunnel));
         Self {
             applied_index: table.applied_index,
             arp_interval: table.send_arp_delay,
             vip_set: table.vips.iter().copied().collect(),
+            gateways: table.gateways,
             vips: table.vips,
             services,
             by_port,
             by_id,
             behind_nat,
+            tunnel_ends,
             next_hop: table.next_hop,
             servers: table
                 .servers
@@ -147,6 +152,17 @@ impl Routes {
 
     pub(crate) fn is_vip(&self, address: IpAddr) -> bool {
         self.vip_set.contains(&address)
+    }
+
+    /// Whether hosts have this VIP as their router; there are two at most.
+    pub(crate) fn is_gateway(&self, vip: IpAddr) -> bool {
+        self.gateways.contains(&vip)
+    }
+
+    /// The gateway of servers in the IP version of an address.
+    pub(crate) fn gateway_of(&self, address: IpAddr) -> Option<IpAddr> {
+        let mut gateways = self.gateways.iter().copied();
+        gateways.find(|gateway| gateway.is_ipv4() == address.is_ipv4())
     }
 
     /// Where the service at this address and port is.
@@ -187,6 +203,16 @@ impl Routes {
     /// Whether any server is behind NAT.
     pub(crate) fn has_nat(&self) -> bool {
         !self.behind_nat.is_empty()
+    }
+
+    /// Whether any server is reached by tunnel.
+    pub(crate) fn has_tunnels(&self) -> bool {
+        !self.tunnel_ends.is_empty()
+    }
+
+    /// Whether a server with this address is reached by tunnel.
+    pub(crate) fn is_tunnel_end(&self, address: IpAddr) -> bool {
+        self.tunnel_ends.contains(&address)
     }
 
     pub(crate) fn server(&self, id: ServerId) -> Result<Server, DropReason> {

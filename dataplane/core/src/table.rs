@@ -45,6 +45,8 @@ pub struct ForwardingTable {
     /// Addresses this ATM speaks for when it holds the lease: the VIPs (also those no longer configured while connections live on
     /// them), the `Gateway` of servers behind NAT, and the source addresses of full NAT. Frames to any other address are the host's.
     pub vips: Vec<IpAddr>,
+    /// Those of them that hosts have as their router: a `Gateway`.
+    pub gateways: Vec<IpAddr>,
     /// Where packets to a client go on our interface, where answers pass here.
     pub next_hop: NextHop,
     /// Which clients keep their server.

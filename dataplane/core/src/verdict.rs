@@ -12,11 +12,11 @@ pub enum Verdict {
     Answered,
     /// Too big for the way to the server: the sender was told with fragmentation-needed (RFC 1191) or packet-too-big (RFC 4443).
     FragmentationNeeded,
-    /// Its TTL or hop limit ends here, on the way to a server behind NAT: the sender was told (RFC 792, RFC 4443 §3.3).
+    /// Its TTL or hop limit ends here, between a client and a server behind NAT: the sender was told (RFC 792, RFC 4443 §3.3).
     TimeExceeded,
     /// A client's segment to a server that is down: the client was told with a reset (`on-down=reset`).
     Reset,
-    /// For a VIP while this ATM is a backup: passed to the active one.
+    /// For a VIP, or of a server behind NAT, while this ATM is a backup: passed to the active one.
     Relayed,
     /// Not ours; the host's own stack keeps it.
     Host,
@@ -29,11 +29,11 @@ pub enum Verdict {
 pub enum DropReason {
     /// Lengths or fields that contradict one another.
     Malformed(Malformed),
-    /// For a VIP, but this ATM is a backup.
+    /// For a VIP, or of a server behind NAT, but this ATM is a backup.
     NotActive,
-    /// For a VIP, but this ATM's lease has run out.
+    /// Likewise, but this ATM's lease has run out.
     LeaseExpired,
-    /// For a VIP, to be passed to the active ATM, but there were too many of these.
+    /// Likewise, to be passed to the active ATM, but there were too many of these.
     RelayLimited,
     /// Waited in the socket longer than the age limit (the process was stopped).
     Stale,
@@ -63,7 +63,8 @@ pub enum DropReason {
     NoOwnAddress,
     /// The connection's server is not in the forwarding table.
     UnknownServer,
-    /// An answer's, or an error's, TTL or hop limit ends here: with NAT this ATM is a router on the way.
+    /// The TTL or hop limit of an ICMP error or of a later fragment ends here: with NAT this ATM is a router on the way, and about
+    /// these nobody is told.
     TtlExpired,
     /// The client has a connection with the same port to the same server behind NAT already, through another VIP: the server could not
     /// tell the two apart.
@@ -164,7 +165,9 @@ impl DropReason {
             Self::NoNeighbour => "the Ethernet address of the next hop to the server is not known",
             Self::NoOwnAddress => "the tunnel is over IPv6, and this ATM has no IPv6 address",
             Self::UnknownServer => "its connection's server is not in the forwarding table",
-            Self::TtlExpired => "an answer whose TTL ends here, at a router on the way",
+            Self::TtlExpired => {
+                "an error or a later fragment whose TTL ends here, at a router on the way"
+            }
             Self::NatCollision => "its server has a connection from this client and port already",
             Self::NatPortsExhausted => "every port of the source address is taken at its server",
             Self::UnsupportedOffload => "needs a kind of segmentation that is not there",

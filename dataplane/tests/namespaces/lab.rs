@@ -293,6 +293,7 @@ pub(crate) fn table(method: ForwardingMethod) -> ForwardingTable {
         next_hop: NextHop::default(),
         sticky: StickyRules::default(),
         vips: vec![VIP.into()],
+        gateways: vec![],
         services: vec![VirtualService {
             id: service,
             vip: VIP.into(),

@@ -145,6 +145,24 @@ const CASES: &[Case] = &[
         &[(Code::DuplicateDirective, "gateway 10.1.0.253")],
     ),
     (
+        "  Gateway 10.1.0.254\n",
+        "  Gateway 2001:db8::1\n  Gateway 10.1.0.254\n  Gateway 2001:db8::2\n",
+        &[(Code::DuplicateDirective, "Gateway 2001:db8::2")],
+    ),
+    (
+        "  Gateway 10.1.0.254\n",
+        "  Gateway 10.1.0.254\n  Subnet 2001:db8::/64\n  Subnet 2001:db9:: 64\n  Subnet 10.1.0.0/24\n",
+        &[
+            (Code::DuplicateDirective, "Subnet 2001:db9:: 64"),
+            (Code::DuplicateDirective, "Subnet 10.1.0.0/24"),
+        ],
+    ),
+    (
+        "  Gateway 10.1.0.254\n",
+        "  Gateway 10.1.0.254\n  Gateway nowhere\n",
+        &[(Code::BadAddress, "nowhere")],
+    ),
+    (
         "UserCheck",
         "nat\nEndNat\nUserCheck",
         &[(Code::DuplicateBlock, "nat")],
@@ -334,6 +352,26 @@ const CASES: &[Case] = &[
         &[(Code::HostBits, "10.1.0.7")],
     ),
     (
+        "Subnet 10.1.0.0 255.255.255.0",
+        "Subnet 2001:db8::/129",
+        &[(Code::BadMask, "129")],
+    ),
+    (
+        "Subnet 10.1.0.0 255.255.255.0",
+        "Subnet 2001:db8:: 255.255.255.0",
+        &[(Code::BadMask, "255.255.255.0")],
+    ),
+    (
+        "Subnet 10.1.0.0 255.255.255.0",
+        "Subnet 2001:db8::7/64",
+        &[(Code::HostBits, "2001:db8::7")],
+    ),
+    (
+        "Subnet 10.1.0.0 255.255.255.0",
+        "Subnet here/24",
+        &[(Code::BadAddress, "here")],
+    ),
+    (
         "10.1.0.11 tunnel",
         "10.1.0.11 tunel",
         &[(Code::UnknownMethod, "tunel")],
@@ -479,6 +517,21 @@ const CASES: &[Case] = &[
         &[(Code::NatWithoutGateway, "nat")],
     ),
     (
+        "  Gateway 10.1.0.254\n",
+        "  Gateway 2001:db8::1\n",
+        &[(Code::NatWithoutGateway, "10.1.0.12")],
+    ),
+    (
+        "Gateway 10.1.0.254",
+        "Gateway 10.1.0.2",
+        &[(Code::AddressConflict, "NAT")],
+    ),
+    (
+        "Gateway 10.1.0.254",
+        "Gateway 10.1.0.11",
+        &[(Code::AddressConflict, "NAT")],
+    ),
+    (
         "  AddServer serv1",
         "  CheckServerTimeout 31\n  AddServer serv1",
         &[(Code::TimeoutExceedsFrequency, "CheckServerTimeout 31")],
@@ -538,7 +591,10 @@ const CASES: &[Case] = &[
     (
         "10.1.0.12 nat",
         "2001:db8::12 nat",
-        &[(Code::MixedFamilies, "serv2")],
+        &[
+            (Code::NatWithoutGateway, "2001:db8::12"),
+            (Code::MixedFamilies, "serv2"),
+        ],
     ),
     (
         "10.1.0.12 nat",
@@ -898,6 +954,35 @@ fn servers_with_a_source_address_need_no_gateway_and_share_it() {
     let line = "\n  Server serv2 10.1.0.12 nat source=10.1.0.50 noping\n";
     assert!(printed.contains(line), "{printed}");
     assert_eq!(check("printed", &printed).config, checked.config);
+}
+
+/// A server's IP version is known once its name has an address.
+#[test]
+fn nat_servers_need_a_gateway_and_a_subnet_of_their_ip_version() {
+    let both = "  Gateway 2001:db8::1\n  Subnet 2001:db8::/64\n  Subnet 10.1.0.0/24\n  Gateway 10.1.0.254\n";
+    let nat = "  Subnet 10.1.0.0 255.255.255.0\n  Gateway 10.1.0.254\n";
+    let source = BASE
+        .replacen("10.1.0.11 tunnel", "2001:db8::11 tunnel", 1)
+        .replacen("10.1.0.12 nat", "serv2.my.org nat", 1)
+        .replacen("VirtualHost 10.1.0.100", "VirtualHost 2001:db8::100", 1);
+    let with_both = source.replacen(nat, both, 1);
+    for (source, address, expected) in [
+        (&source, "2001:db8::12", &[Code::NatWithoutGateway][..]),
+        (&with_both, "2001:db8::12", &[]),
+        (&with_both, "2001:db8:1::12", &[Code::OutsideSubnet]),
+    ] {
+        let checked = check("names", source);
+        assert_eq!(codes(&checked), []);
+        let hosts = BTreeMap::from([("serv2.my.org".to_owned(), address.parse().unwrap())]);
+        let found = checked.check_resolved("names", source, &hosts);
+        let found: Vec<_> = found.iter().map(|problem| problem.code).collect();
+        assert_eq!(found, expected, "{address}");
+    }
+    let config = check("both", &with_both).config.unwrap();
+    let printed = print(&config);
+    let block = "NAT\n  Subnet 10.1.0.0 255.255.255.0\n  Subnet 2001:db8::/64\n  Gateway 10.1.0.254\n  Gateway 2001:db8::1\nEndNAT\n";
+    assert!(printed.contains(block), "{printed}");
+    assert_eq!(check("printed", &printed).config, Some(config));
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use model::conf::{
     AddAtm, AddServer, Agent, AtmPool, CheckTls, Checked, Code, Config, ForwardingMethod, Host,
-    Nat, Offer, OnDown, PrefixLength, Protocol, Replication, Scheduler, Server, ServerPool,
-    Service, Severity, UserCheck, VirtualHost, check, check_bytes, print, render,
+    Nat, Network6, Offer, OnDown, PrefixLength, Protocol, Replication, Scheduler, Server,
+    ServerPool, Service, Severity, UserCheck, VirtualHost, check, check_bytes, print, render,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -136,7 +136,7 @@ prop_compose! {
     /// Valid configurations with every directive, option and kind of host.
     fn config()(
         network_mask in option::of(0..=32_u8),
-        nat in option::of((option::of((any::<u32>(), 0..=32_u8)), any::<bool>())),
+        nat in option::of((option::of((any::<u32>(), 0..=32_u8)), option::of((any::<u128>(), 0..=128_u8)), any::<[bool; 2]>())),
         user_checks in vec((any::<bool>(), any::<bool>()), 0..3),
         services in vec(service(), 0..8),
         servers in vec((0..4_usize, any::<bool>(), any::<bool>(), any::<bool>(), vec((0..8_usize, any::<u16>()), 1..6)), 0..8),
@@ -149,9 +149,12 @@ prop_compose! {
             let length = PrefixLength(length);
             (length.network(Ipv4Addr::from_bits(address)), length)
         };
-        let nat = nat.map(|(subnet, gateway)| Nat {
+        let network6 = |(address, length)| Network6::of(Ipv6Addr::from_bits(address), length);
+        let nat = nat.map(|(subnet, subnet6, [gateway, gateway6])| Nat {
             subnet: subnet.map(network),
+            subnet6: subnet6.map(network6),
             gateway: gateway.then_some(Ipv4Addr::new(10, 1, 0, 254)),
+            gateway6: gateway6.then_some(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0xfe)),
         });
         let has_gateway = nat.as_ref().is_some_and(|nat| nat.gateway.is_some());
         let user_checks = std::iter::once((true, false)).chain(user_checks).enumerate().map(|(i, (up, down))| UserCheck {

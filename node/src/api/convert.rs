@@ -120,14 +120,14 @@ fn name<'a, I: Copy + Display>(id: Option<I>, known: impl Fn(I) -> Option<&'a St
     })
 }
 
-/// How many frames about one virtual service and server ended in one verdict.
+/// How many frames about one virtual service and server ended in one verdict, or later, as they had been held.
 pub(super) fn service_counter(names: &Names, row: &Tallied) -> v1::ServiceCounter {
     let service = row.about.service.and_then(|id| names.services.get(&id));
     v1::ServiceCounter {
         service: names.service(row.about),
         vip: service.map_or_else(String::new, |(_, vip)| vip.to_string()),
         server: names.server(row.about),
-        verdict: row.verdict.name().into(),
+        verdict: row.name().into(),
         value: row.frames,
     }
 }

@@ -30,7 +30,7 @@ mod tunnel;
 mod undo;
 
 use std::fs::File;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use rustix::thread::CapabilitySet;
@@ -61,7 +61,7 @@ pub struct Plan {
     pub atms: Vec<IpAddr>,
     /// The router through which answers of services that are reached by `nat` have to go. The role never touches a
     /// route: it warns where the default route is another.
-    pub nat_gateway: Option<Ipv4Addr>,
+    pub nat_gateway: Option<IpAddr>,
     /// Where the journal lies; made if it is missing.
     pub state_dir: PathBuf,
 }

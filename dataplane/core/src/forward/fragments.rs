@@ -4,9 +4,8 @@ use model::Instant;
 
 use super::segment::Segment;
 use super::way::Piece;
-use super::{Forwarder, Received};
+use super::{About, Forwarder, Received};
 use crate::connections::Flow;
-use crate::counters::Event;
 use crate::fragments::part::{Part, Place};
 use crate::fragments::{Key, Later};
 use crate::frame::Offload;
@@ -60,21 +59,21 @@ impl Forwarder {
     }
 
     /// The connection's first packet will not leave, and with it nothing of its datagram.
-    pub(super) fn drop_parts(&mut self, flow: Flow, reason: DropReason) {
+    pub(super) fn drop_parts(&mut self, flow: Flow, about: About, reason: DropReason) {
         for _part in self.fragments.release(|held| *held == flow) {
-            self.counters.count_held_dropped(reason);
+            self.counters.count_held_dropped(reason, about);
         }
     }
 
-    /// Forgets every datagram: the end of a lease.
+    /// Forgets every datagram: the end of a lease. Whose they are is not asked.
     pub(super) fn drop_all_parts(&mut self, reason: DropReason) {
         for _part in 0..self.fragments.clear() {
-            self.counters.count_held_dropped(reason);
+            self.counters.count_held_dropped(reason, About::default());
         }
         self.count_parts();
     }
 
-    /// Counts what the table of fragments threw away.
+    /// Counts what the table of fragments threw away, whose first had not come.
     pub(super) fn count_parts(&mut self) {
         let dropped = self.fragments.take_dropped();
         for (count, reason) in [
@@ -82,19 +81,23 @@ impl Forwarder {
             (dropped.displaced, DropReason::FragmentDisplaced),
         ] {
             for _part in 0..count {
-                self.counters.count_held_dropped(reason);
+                self.counters.count_held_dropped(reason, About::default());
             }
         }
     }
 
     fn send_parts<S: Sink>(&mut self, parts: Vec<Box<[u8]>>, flow: Flow, voice: &mut Voice<'_, S>) {
+        if parts.is_empty() {
+            return;
+        }
+        let about = self.about_flow(flow);
         for mut part in parts {
             let sent = Ip::parse_mut(&mut part)
                 .map_err(DropReason::Malformed)
                 .and_then(|mut packet| self.follow(&mut packet, flow, voice));
             match sent {
-                Ok(()) => self.counters.note(Event::HeldReleased),
-                Err(reason) => self.counters.count_held_dropped(reason),
+                Ok(()) => self.counters.count_held_released(about),
+                Err(reason) => self.counters.count_held_dropped(reason, about),
             }
         }
     }

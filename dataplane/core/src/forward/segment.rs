@@ -138,10 +138,12 @@ impl Forwarder {
         voice: &mut Voice<'_, S>,
     ) -> Result<Verdict, DropReason> {
         let service = flow.service();
+        let known = self.routes.service_of(service)?;
+        let protocol = known.protocol;
         let replication = if planted::is(Bug::ConnectionNotReplicated) {
             Replication::None
         } else {
-            self.routes.service_of(service)?.replication
+            known.replication
         };
         self.connections.admit(false)?;
         let server = self.server_for(flow)?;
@@ -173,7 +175,7 @@ impl Forwarder {
         self.counters.note(Event::ConnectionOpened);
         let id = if hold {
             self.connections
-                .open_held(flow, pin, packet.bytes(), now)
+                .open_held(flow, protocol, pin, packet.bytes(), now)
                 .ok_or(DropReason::PendingFull)?
         } else {
             let record = if recorded {
@@ -181,7 +183,7 @@ impl Forwarder {
             } else {
                 Record::Local
             };
-            self.connections.open(flow, pin, record, now)
+            self.connections.open(flow, protocol, pin, record, now)
         };
         self.link(id);
         if way.translation.is_some() && self.group.is_direct(frame.link.source) {

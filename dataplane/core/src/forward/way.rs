@@ -45,6 +45,7 @@ impl Forwarder {
     /// The way of a connection from its client to its server.
     pub(super) fn way(&mut self, flow: Flow, pin: Pin) -> Result<Way, DropReason> {
         let route = self.route(pin.server)?;
+        let route = self.for_client(flow, route);
         let server = self.routes.server(pin.server)?;
         if server.method != ForwardingMethod::Nat {
             return Ok(Way {
@@ -196,12 +197,11 @@ impl Forwarder {
     }
 
     fn route_over(&self, next_hop: MacAddr, tunnel: Option<Tunnel>) -> Route {
-        let overhead = tunnel.map_or(0, Tunnel::overhead);
         Route {
             source: self.interface.mac,
             next_hop,
             tunnel,
-            mtu: self.interface.mtu.saturating_sub(overhead),
+            mtu: self.mtu_over(tunnel),
         }
     }
 

@@ -6,7 +6,7 @@ mod fragment;
 pub(crate) mod nat;
 mod segment;
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::{Deref, DerefMut};
 
 use crate::frame::{Checksum, Gso, Offload};
@@ -60,6 +60,14 @@ impl Tunnel {
         match self {
             Self::V4 { .. } => 20,
             Self::V6 { .. } => 40,
+        }
+    }
+
+    /// The server's end.
+    pub(crate) const fn destination(self) -> IpAddr {
+        match self {
+            Self::V4 { destination, .. } => IpAddr::V4(destination),
+            Self::V6 { destination, .. } => IpAddr::V6(destination),
         }
     }
 }

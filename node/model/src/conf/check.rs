@@ -4,6 +4,7 @@
 //! ""), so that one mistake does not bring others in its wake. A draft with an error never leaves this module.
 
 mod blocks;
+mod nat;
 mod options;
 mod pools;
 

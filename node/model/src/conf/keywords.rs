@@ -189,11 +189,13 @@ impl Directive {
         }
     }
 
-    /// Whether the line may stand several times in its block.
+    /// Whether the line may stand several times in its block; some may once for each IP version.
     pub(super) const fn repeats(self) -> bool {
         matches!(
             self,
-            Self::Service
+            Self::Subnet
+                | Self::Gateway
+                | Self::Service
                 | Self::Server
                 | Self::AddServer
                 | Self::AddAtm

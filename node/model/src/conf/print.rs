@@ -26,9 +26,11 @@ fn write_config(text: &mut String, config: &Config) -> fmt::Result {
         if let Some((network, mask)) = nat.subnet {
             writeln!(text, "  Subnet {network} {mask}")?;
         }
-        if let Some(gateway) = nat.gateway {
-            writeln!(text, "  Gateway {gateway}")?;
+        if let Some(network) = nat.subnet6 {
+            writeln!(text, "  Subnet {network}")?;
         }
+        nat.gateways()
+            .try_for_each(|gateway| writeln!(text, "  Gateway {gateway}"))?;
         writeln!(text, "EndNAT\n")?;
     }
     config

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::code::Code;
 use super::diagnostic::Finding;
 use super::findings::suggest;
+use super::nat::Nat;
 use super::places::Subject;
 use super::types::{AddServer, Agent, Config, ForwardingMethod};
 
@@ -286,7 +287,9 @@ fn nat(config: &Config, report: &mut Report<'_>) {
             );
         }
     }
-    if config.nat.as_ref().is_some_and(|nat| nat.gateway.is_some()) {
+    // Whether there is one in each server's IP version is known only where it has an address.
+    let mut gateways = config.nat.iter().flat_map(Nat::gateways);
+    if gateways.next().is_some() {
         return;
     }
     for (i, server) in config

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::bounds;
+use super::nat::Nat;
 
 /// A whole configuration that passed every check.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,15 +104,6 @@ impl fmt::Display for Host {
             Self::Name(name) => name.fmt(f),
         }
     }
-}
-
-/// `NAT` … `EndNAT`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Nat {
-    /// `Subnet <network> <mask>`: the private side.
-    pub subnet: Option<(Ipv4Addr, PrefixLength)>,
-    /// `Gateway <ip>`: moves with the active ATM.
-    pub gateway: Option<Ipv4Addr>,
 }
 
 /// `UserCheck` … `EndUserCheck`: an agent program.

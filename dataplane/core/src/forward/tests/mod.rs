@@ -11,6 +11,7 @@ mod ipv6;
 mod lease;
 mod nat;
 mod packets;
+mod path_mtu;
 mod properties;
 mod resets;
 mod rewriting;
@@ -105,6 +106,7 @@ fn table() -> ForwardingTable {
         next_hop: NextHop::default(),
         sticky: StickyRules::default(),
         vips: vec![VIP.into()],
+        gateways: vec![],
         services: vec![
             service(1, QUORUM, Replication::Quorum, &[(0, 1)]),
             service(2, ASYNC, Replication::Async, &[(0, 1)]),
