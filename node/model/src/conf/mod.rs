@@ -11,6 +11,7 @@ mod diagnostic;
 mod findings;
 mod keywords;
 mod lex;
+mod on_atm;
 mod parse;
 mod places;
 mod print;
