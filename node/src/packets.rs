@@ -185,7 +185,11 @@ impl Packets {
             Some(routes) => routes.next_hop(address),
             None => host::next_hop_without_routes(&interface, address),
         });
-        let table = ForwardingTable::compile(&last.state, last.index, next_hop.clone());
+        let own = view.map_or_else(host::local_addresses, |view| view.own.clone());
+        let next = next_hop.clone();
+        let table = ForwardingTable::compile(&last.state, last.index, next, |address| {
+            self.is_ours(&own, address)
+        });
         let sizes = Sizes {
             vips: table.vips.len(),
             services: table.services.len(),
@@ -194,9 +198,8 @@ impl Packets {
         let guarded = Guarded {
             vips: table.vips.clone(),
             nat_servers: last.nat_servers.clone(),
-            own: view.map_or_else(host::local_addresses, |view| view.own.clone()),
+            own: own.clone(),
         };
-        let own = guarded.own.clone();
         let here = |address: IpAddr| next_hop.of(address) == Some(address);
         let atms = last.state.current().into_iter().flat_map(|current| {
             let atms = current.config.atm_pool.atms.iter();
@@ -227,11 +230,7 @@ impl Packets {
         let Some((state, own)) = &others.last else {
             return;
         };
-        // A simulated host has no other addresses, and the machine's own are none of its.
-        let ours = |address: IpAddr| {
-            address == IpAddr::V4(self.interface.address)
-                || (!cfg!(atm_sim) && own.contains(&address))
-        };
+        let ours = |address| self.is_ours(own, address);
         let is_here = |address| others.here.contains(&address);
         let now = OtherAtms::of(state, others.tenure.as_ref(), ours, is_here);
         if others.told.as_ref() == Some(&now) {
@@ -241,6 +240,12 @@ impl Packets {
             warn!("the engine has stopped; the other ATMs are not told");
         }
         others.told = Some(now);
+    }
+
+    /// Whether an address is this host's, of whose interfaces `own` are. A simulated host has no other addresses than its
+    /// interface's, and the machine's own are none of its.
+    fn is_ours(&self, own: &[IpAddr], address: IpAddr) -> bool {
+        address == IpAddr::V4(self.interface.address) || (!cfg!(atm_sim) && own.contains(&address))
     }
 
     /// Keeps the kernel silent about the VIPs, and has it hear who asks for them. Without nft, or without a group, the

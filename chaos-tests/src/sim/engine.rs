@@ -203,6 +203,7 @@ impl World {
     ) {
         let acted = match verdict {
             Verdict::Transmit
+            | Verdict::Deliver
             | Verdict::Held
             | Verdict::Answered
             | Verdict::FragmentationNeeded
@@ -248,6 +249,7 @@ impl World {
                     | DropReason::NoNeighbour
             ),
             Verdict::Transmit
+            | Verdict::Deliver
             | Verdict::Held
             | Verdict::Answered
             | Verdict::FragmentationNeeded

@@ -35,7 +35,7 @@ impl Forwarder {
                 let flow = self.flow(packet, segment)?;
                 let verdict = self.segment(frame, packet, segment, now, voice)?;
                 let waits = verdict == Verdict::Held;
-                if waits || verdict == Verdict::Transmit {
+                if waits || matches!(verdict, Verdict::Transmit | Verdict::Deliver) {
                     let early = self.fragments.first(key, flow, waits, now);
                     self.send_parts(early, flow, voice);
                 }
@@ -44,8 +44,7 @@ impl Forwarder {
             Place::Later => match self.fragments.later(key, packet.bytes(), now) {
                 Later::Follow(flow) => {
                     self.about.service = Some(flow.service());
-                    self.follow(packet, flow, voice)?;
-                    Ok(Verdict::Transmit)
+                    self.follow(packet, flow, voice)
                 }
                 Later::Held => Ok(Verdict::Held),
                 Later::Full(_bound) => Err(DropReason::FragmentFull),
@@ -93,7 +92,7 @@ impl Forwarder {
                 .map_err(DropReason::Malformed)
                 .and_then(|mut packet| self.follow(&mut packet, flow, voice));
             match sent {
-                Ok(()) => self.counters.note(Event::HeldReleased),
+                Ok(_left) => self.counters.note(Event::HeldReleased),
                 Err(reason) => self.counters.count_held_dropped(reason),
             }
         }
@@ -105,7 +104,7 @@ impl Forwarder {
         packet: &mut Ip<&mut [u8]>,
         flow: Flow,
         voice: &mut Voice<'_, S>,
-    ) -> Result<(), DropReason> {
+    ) -> Result<Verdict, DropReason> {
         let id = self
             .connections
             .find(flow)
@@ -117,6 +116,7 @@ impl Forwarder {
             Refusal::TooBig => DropReason::PathTooNarrow,
             Refusal::Drop(reason) => reason,
         })?;
-        self.send(packet, plan, offload, way, Piece::Later, voice)
+        self.send(packet, plan, offload, way, Piece::Later, voice)?;
+        Ok(way.route.verdict())
     }
 }

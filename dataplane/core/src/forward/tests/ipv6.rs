@@ -24,7 +24,7 @@ pub(super) const SIX_IN_FOUR: u16 = 46;
 pub(super) const DIRECT6: u16 = 6;
 pub(super) const DNS: u16 = 53;
 
-fn table6() -> ForwardingTable {
+pub(super) fn table6() -> ForwardingTable {
     let mut table = table();
     let service = |id, vip: IpAddr, protocol, port, server| VirtualService {
         id: VirtualServiceId(id),
@@ -53,6 +53,7 @@ fn table6() -> ForwardingTable {
             id: ServerId(id),
             address: SERVER6.into(),
             next_hop: Some(SERVER6.into()),
+            here: false,
             method,
             source: None,
         });
