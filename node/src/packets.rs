@@ -37,6 +37,8 @@ struct Parts {
     /// What the kernel says; `None`: it cannot be asked.
     view: Option<View>,
     guard: Option<Guard>,
+    /// VIPs that the server role has on this host, or is about to.
+    served: Vec<IpAddr>,
     /// What the guard was last told, if it succeeded.
     guarded: Option<Guarded>,
     groups: SolicitedNodes,
@@ -81,6 +83,7 @@ impl Packets {
             last: None,
             view: None,
             guard: None,
+            served: Vec::new(),
             guarded: None,
             groups: SolicitedNodes::new(&interface_name),
             groups_told: None,
@@ -133,6 +136,16 @@ impl Packets {
                 view = follower.next() => self.take_view(view).await,
             }
         }
+    }
+
+    /// Keeps the kernel from the VIPs that the server role has on this host, whatever the table says: called before it gets them,
+    /// and after it has let go of some.
+    pub(crate) async fn guard_served(&self, vips: &[IpAddr]) {
+        let mut parts = self.parts.lock().await;
+        parts.served = vips.to_vec();
+        let mut guarded = parts.guarded.clone().unwrap_or_default();
+        add_missing(&mut guarded.vips, vips);
+        self.keep_quiet(&mut parts, guarded);
     }
 
     /// Takes the guard away: for an orderly end only, a kernel that nobody guards might answer for the VIP.
@@ -195,8 +208,10 @@ impl Packets {
             services: table.services.len(),
             servers: table.servers.len(),
         };
+        let mut vips = table.vips.clone();
+        add_missing(&mut vips, &parts.served);
         let guarded = Guarded {
-            vips: table.vips.clone(),
+            vips,
             nat_servers: last.nat_servers.clone(),
             own: own.clone(),
         };
@@ -287,6 +302,14 @@ impl Packets {
                 error = format!("{error:#}"),
                 "the kernel is not kept from answering for the VIP"
             ),
+        }
+    }
+}
+
+fn add_missing(to: &mut Vec<IpAddr>, from: &[IpAddr]) {
+    for address in from {
+        if !to.contains(address) {
+            to.push(*address);
         }
     }
 }
