@@ -4,13 +4,13 @@
 //! foreign directory) is opened before anything on the host is changed.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::atm_role::{AtmRole, Prepared};
 use crate::cluster_file::ClusterFile;
 use crate::failure::{Failure, Reason};
 use crate::server_plan;
-use crate::server_role::{self, ServerRole};
+use crate::server_role::{self, Method, ServerRole};
 use crate::settings::Settings;
 
 /// Signals that end the process in order.
@@ -84,7 +84,7 @@ impl App {
             crate::realtime::advise(&settings, file.config.atm_pool.heartbeat_delay);
         }
         let server = match &part.server {
-            Some(name) => Some(start_server_role(&settings, &file, name).await?),
+            Some(name) => Some(start_server_role(&settings, &file, name, prepared.as_ref()).await?),
             None => None,
         };
         let atm = prepared.map(AtmRole::start);
@@ -107,11 +107,16 @@ impl App {
             Ok(()) => info!("ending in order"),
             Err(failure) => error!(%failure, "ending"),
         }
-        if let Some(atm) = self.atm {
-            atm.shutdown().await;
-        }
+        let guarded = match self.atm {
+            Some(atm) => Some(atm.shutdown().await),
+            None => None,
+        };
         if let Some(server) = self.server {
             server.stop().await?;
+        }
+        // Last: while the server role has a VIP on this host, the kernel would answer stragglers for it.
+        if let Some(packets) = guarded {
+            packets.unguard().await;
         }
         outcome.map_err(Failure)
     }
@@ -121,10 +126,21 @@ async fn start_server_role(
     settings: &Settings,
     file: &ClusterFile,
     name: &str,
+    atm: Option<&Prepared>,
 ) -> Result<ServerRole, Reason> {
     let plan = server_plan::plan(settings, file, name)
         .await
         .ok_or(Reason::NoPart)?;
+    if let Some(atm) = atm {
+        atm.packets.guard_served(&plan.vips).await;
+        if plan.method != Method::Tunnel {
+            warn!(
+                server = name, address = %plan.address,
+                "this host is an ATM, and AtmPool does not have the address of its server: while this ATM is active nothing reaches \
+                 its server (write the ATM's address in the Server line, or tunnel)"
+            );
+        }
+    }
     let role = server_role::start(plan).await?;
     info!(server = name, "server role started");
     Ok(role)

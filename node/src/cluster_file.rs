@@ -134,19 +134,25 @@ impl ClusterFile {
             .collect()
     }
 
-    /// What this host is, by `name` or, without one, by its host name and its local addresses.
+    /// What this host is, by `name` or, without one, by its host name and its local addresses. A host that `name` makes an ATM is a
+    /// server, too, where a `Server` line has another address of it, and the other way round.
     pub(crate) fn part(&self, name: Option<&str>) -> Part {
-        let own = OwnNames::read(name);
-        let atm = self
-            .config
-            .atm_pool
-            .atms
-            .iter()
-            .map(|atm| &atm.host)
-            .find(|host| own.is(host, self.address(host)));
-        let server = self.config.servers.iter().find(|server| {
+        self.part_of(name, &OwnNames::read(name))
+    }
+
+    fn part_of(&self, name: Option<&str>, own: &OwnNames) -> Part {
+        let atms = || self.config.atm_pool.atms.iter().map(|atm| &atm.host);
+        let has = |host: &Host| self.address(host).is_some_and(|address| own.has(address));
+        let atm = atms().find(|host| own.is(host, self.address(host)));
+        let servers = || self.config.servers.iter();
+        let server = servers().find(|server| {
             name == Some(server.name.as_str()) || own.is(&server.host, self.address(&server.host))
         });
+        let (atm, server) = match (atm, server) {
+            (Some(atm), None) => (Some(atm), servers().find(|server| has(&server.host))),
+            (None, Some(server)) => (atms().find(|host| has(host)), Some(server)),
+            both => both,
+        };
         Part {
             atm: atm.map(ToString::to_string),
             server: server.map(|server| server.name.clone()),
@@ -183,6 +189,11 @@ impl OwnNames {
             host_names: vec![node, short],
             addresses,
         }
+    }
+
+    /// Whether an address is this host's. A simulated host has a name, and the machine's own addresses are none of its.
+    fn has(&self, address: IpAddr) -> bool {
+        !cfg!(atm_sim) && self.addresses.contains(&address)
     }
 
     fn is(&self, host: &Host, address: Option<IpAddr>) -> bool {
@@ -227,5 +238,46 @@ async fn resolve(config: &Config) -> Result<BTreeMap<String, IpAddr>, ClusterFil
         Ok(hosts)
     } else {
         Err(ClusterFileError::Unresolved(unknown))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "\
+        Services\n  Service web tcp:80 connect\nEndServices\n\
+        Servers\n  Server one fd00:10:1::1 tunnel\n  Server two 10.1.0.2 tunnel\n  Server far 10.1.0.11 tunnel\nEndServers\n\
+        ServerPool Pool\n  AddServer one web/1\n  AddServer two web/1\n  AddServer far web/1\nEndServerPool\n\
+        AtmPool ATMs\n  AddAtm 10.1.0.1\n  AddAtm 10.1.0.2\n  AddAtm 10.1.0.3\nEndAtmPool\n\
+        VirtualHost www\n  Address 10.1.0.100\n  AddAtmPool ATMs\n  AddServerPool Pool\nEndVirtualHost\n";
+
+    #[tokio::test]
+    async fn a_host_has_both_roles_by_any_of_its_addresses() {
+        let (file, _) = ClusterFile::parse("test", FILE.to_owned()).await.unwrap();
+        let part = |name: Option<&str>, addresses: &[&str]| {
+            let own = OwnNames {
+                given: name.map(str::to_owned),
+                host_names: vec!["host".to_owned()],
+                addresses: addresses.iter().map(|own| own.parse().unwrap()).collect(),
+            };
+            let part = file.part_of(name, &own);
+            (part.atm, part.server)
+        };
+        let both = |atm: &str, server: &str| (Some(atm.to_owned()), Some(server.to_owned()));
+        let first = ["10.1.0.1", "fd00:10:1::1"];
+        for name in [None, Some("10.1.0.1"), Some("one")] {
+            assert_eq!(part(name, &first), both("10.1.0.1", "one"), "{name:?}");
+        }
+        assert_eq!(
+            part(Some("10.1.0.2"), &["10.1.0.2"]),
+            both("10.1.0.2", "two")
+        );
+        let atm = (Some("10.1.0.3".to_owned()), None);
+        assert_eq!(part(Some("10.1.0.3"), &["10.1.0.3"]), atm);
+        assert_eq!(part(None, &["10.1.0.3"]), atm);
+        let server = (None, Some("far".to_owned()));
+        assert_eq!(part(Some("far"), &["10.1.0.11"]), server);
+        assert_eq!(part(Some("nobody"), &first), (None, None));
     }
 }

@@ -59,7 +59,11 @@ impl Part {
             .iter()
             .filter(|server| file.address(&server.host) == Some(address))
             .collect();
-        let by = |method| own.iter().any(|server| server.method == method);
+        let reached_by = |server: &Server| {
+            let (config, hosts) = (&file.config, &file.hosts);
+            config.reached_by(server.method, address, hosts)
+        };
+        let by = |method| own.iter().any(|server| reached_by(server) == method);
         let method = if by(ForwardingMethod::Tunnel) {
             Method::Tunnel
         } else if by(ForwardingMethod::Direct) {
@@ -246,6 +250,16 @@ EndVirtualHost
             assert_eq!(Part::of(&file, name), Some(expected), "{name}");
         }
         assert_eq!(Part::of(&file, "nobody"), None);
+    }
+
+    #[tokio::test]
+    async fn a_direct_server_that_is_an_atm_prepares_a_tunnel() {
+        let text = FILE
+            .replace("web2 10.1.0.12 direct", "web2 10.1.0.2 direct")
+            .replace("  Address 2001:db8::100\n", "");
+        let part = Part::of(&file(&text).await, "web2").unwrap();
+        assert_eq!(part.method, Method::Tunnel);
+        assert_eq!(part.vips, addresses(&["10.1.0.100"]));
     }
 
     #[tokio::test]

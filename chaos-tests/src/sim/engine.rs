@@ -203,6 +203,7 @@ impl World {
     ) {
         let acted = match verdict {
             Verdict::Transmit
+            | Verdict::Deliver
             | Verdict::Held
             | Verdict::Answered
             | Verdict::FragmentationNeeded
@@ -251,6 +252,7 @@ impl World {
             // No service of the simulation wants it.
             Verdict::Reset => false,
             Verdict::Transmit
+            | Verdict::Deliver
             | Verdict::Held
             | Verdict::Answered
             | Verdict::FragmentationNeeded

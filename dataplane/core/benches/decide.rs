@@ -264,6 +264,10 @@ impl Sink for Null {
         black_box((head, body));
     }
 
+    fn deliver(&mut self, head: &[u8], body: &[u8]) {
+        black_box((head, body));
+    }
+
     fn unstick(&mut self, _key: StickyKey) -> bool {
         true
     }
@@ -288,6 +292,7 @@ fn table(way: &Way, connections_max: usize) -> ForwardingTable {
             id: ServerId(server.into()),
             address,
             next_hop: Some(address),
+            here: false,
             method: way.method,
             source: None,
         }

@@ -10,8 +10,13 @@ use crate::{ForwardingTable, NextHop, Real, VirtualService};
 
 impl ForwardingTable {
     /// What the replicated state at `index` means for the packet path of this interface. `next_hop` says where frames to a server
-    /// go: to itself, to a router, or (`None`) nowhere.
-    pub fn compile(state: &State, index: u64, next_hop: NextHop) -> Self {
+    /// go: to itself, to a router, or (`None`) nowhere. `ours`: whether an address is one of this host's own.
+    pub fn compile(
+        state: &State,
+        index: u64,
+        next_hop: NextHop,
+        ours: impl Fn(IpAddr) -> bool,
+    ) -> Self {
         let Some(current) = state.current() else {
             return Self::default();
         };
@@ -40,12 +45,17 @@ impl ForwardingTable {
                 reset: state.reset(*id),
             });
         }
-        let servers = state.servers().iter().map(|(id, entry)| Real {
-            id: *id,
-            address: entry.address,
-            next_hop: next_hop.of(entry.address),
-            method: entry.method,
-            source: entry.source,
+        let servers = state.servers().iter().map(|(id, entry)| {
+            let here = ours(entry.address);
+            Real {
+                id: *id,
+                address: entry.address,
+                // Nobody asks the wire for an address of his own: the question would be a claim (RFC 5227 §1.1).
+                next_hop: next_hop.of(entry.address).filter(|_| !here),
+                here,
+                method: current.reached_by(entry.method, entry.address),
+                source: entry.source,
+            }
         });
         let servers: Vec<Real> = servers.collect();
         vips.extend(servers.iter().filter_map(|server| server.source));
@@ -124,7 +134,7 @@ mod tests {
                 + &CONFIG
                     .replace("Server near 10.0.0.11 tunnel", servers)
                     .replace("  Address 10.0.0.100", vip);
-            let table = ForwardingTable::compile(&state(&config), 7, NextHop::default());
+            let table = ForwardingTable::compile(&state(&config), 7, NextHop::default(), |_| false);
             let expected: Vec<IpAddr> = gateways.iter().map(|g| g.parse().unwrap()).collect();
             assert_eq!(table.gateways, expected, "{servers}");
             for gateway in ["10.0.0.99", "2001:db8::99"].map(|g| g.parse::<IpAddr>().unwrap()) {
@@ -136,6 +146,32 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_server_on_an_atm_is_reached_by_tunnel_and_has_no_next_hop_on_that_atm() {
+        let config = CONFIG
+            .replace("near 10.0.0.11 tunnel", "near 10.0.0.1 direct")
+            .replace("far 10.9.0.12 tunnel", "far 10.0.0.2 direct")
+            .replace("lost 10.8.0.13 tunnel", "lost 10.0.0.13 direct")
+            .replace("AddAtm 10.0.0.1", "AddAtm 10.0.0.1\n  AddAtm 10.0.0.2");
+        let own = IpAddr::from([10, 0, 0, 1]);
+        let table =
+            ForwardingTable::compile(&state(&config), 7, NextHop::default(), |to| to == own);
+        let ways: Vec<_> = table
+            .servers
+            .iter()
+            .map(|server| (server.here, server.method, server.next_hop))
+            .collect();
+        let [other_atm, server] = [[10, 0, 0, 2], [10, 0, 0, 13]].map(IpAddr::from);
+        assert_eq!(
+            ways,
+            [
+                (true, ForwardingMethod::Tunnel, None),
+                (false, ForwardingMethod::Tunnel, Some(other_atm)),
+                (false, ForwardingMethod::Direct, Some(server)),
+            ]
+        );
     }
 
     #[test]
@@ -153,6 +189,7 @@ mod tests {
                 },
                 IpAddr::V6(_) => None,
             }),
+            |_| false,
         );
         let next_hops: Vec<_> = table
             .servers

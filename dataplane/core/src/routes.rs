@@ -53,8 +53,10 @@ pub(crate) struct Server {
     pub(crate) method: ForwardingMethod,
     /// Full NAT: where its packets come from.
     pub(crate) source: Option<IpAddr>,
-    /// Its next hop's place among the neighbours; `None` cannot be reached.
+    /// Its next hop's place among the neighbours; `None` cannot be reached over the wire.
     pub(crate) neighbour: Option<usize>,
+    /// It is this very host.
+    pub(crate) here: bool,
 }
 
 impl Routes {
@@ -133,6 +135,7 @@ impl Routes {
                         id,
                         address,
                         next_hop,
+                        here,
                         method,
                         source,
                     } = server;
@@ -143,6 +146,7 @@ impl Routes {
                             method,
                             source,
                             neighbour: next_hop.and_then(|next_hop| neighbours.position(next_hop)),
+                            here,
                         },
                     )
                 })

@@ -122,7 +122,9 @@ pub struct Real {
     pub address: IpAddr,
     /// Where frames to it go on our interface: itself when it is on the connected network, else the router towards it; `None`: nowhere.
     pub next_hop: Option<IpAddr>,
-    /// How packets reach it.
+    /// It is this very host: its packets go to the host's own stack, and never to the wire (ADR-0012).
+    pub here: bool,
+    /// How packets reach it; a `direct` server that is an ATM is reached by `tunnel`.
     pub method: ForwardingMethod,
     /// Full NAT: the address that packets to it come from; else `None`.
     pub source: Option<IpAddr>,

@@ -6,6 +6,8 @@
 pub enum Verdict {
     /// Sent to a server, or a server's answer to its client (as one frame, or as several when it had to be segmented).
     Transmit,
+    /// Given to the host's own stack: its server is this very host (as one tunnel packet, or as several).
+    Deliver,
     /// Kept until its connection's record is committed.
     Held,
     /// Answered in place: an ARP request or a neighbour solicitation for a VIP, or an echo request to it.
@@ -61,6 +63,8 @@ pub enum DropReason {
     NoNeighbour,
     /// The tunnel to the server is over IPv6, and this ATM has no IPv6 address to be its source.
     NoOwnAddress,
+    /// The server is this very host, by an address that is no ATM's in the configuration, and not by tunnel: there is no way to it.
+    NotByTunnel,
     /// The connection's server is not in the forwarding table.
     UnknownServer,
     /// The TTL or hop limit of an ICMP error or of a later fragment ends here: with NAT this ATM is a router on the way, and about
@@ -128,6 +132,7 @@ impl Verdict {
     pub const fn why(self) -> &'static str {
         match self {
             Self::Transmit => "sent on to the other end of its connection",
+            Self::Deliver => "given to this host's own stack: its server is the active ATM itself",
             Self::Held => "waits until its connection is recorded, or for the first fragment",
             Self::Answered => "a request to the VIP itself was answered",
             Self::FragmentationNeeded => {
@@ -164,6 +169,7 @@ impl DropReason {
             Self::RecordRefused => "its connection's record was refused",
             Self::NoNeighbour => "the Ethernet address of the next hop to the server is not known",
             Self::NoOwnAddress => "the tunnel is over IPv6, and this ATM has no IPv6 address",
+            Self::NotByTunnel => "its server is this very host, which is reached by tunnel only",
             Self::UnknownServer => "its connection's server is not in the forwarding table",
             Self::TtlExpired => {
                 "an error or a later fragment whose TTL ends here, at a router on the way"
@@ -257,6 +263,7 @@ macro_rules! verdicts {
 
 verdicts! {
     Transmit "transmit"
+    Deliver "deliver"
     Held "held"
     Answered "answered"
     FragmentationNeeded "fragmentation-needed"
@@ -288,6 +295,7 @@ verdicts! {
     RecordRefused "record-refused"
     NoNeighbour "no-neighbour"
     NoOwnAddress "no-own-address"
+    NotByTunnel "not-by-tunnel"
     UnknownServer "unknown-server"
     TtlExpired "ttl-expired"
     NatCollision "nat-collision"

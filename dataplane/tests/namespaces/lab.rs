@@ -308,6 +308,7 @@ pub(crate) fn table(method: ForwardingMethod) -> ForwardingTable {
             id: server,
             address: SERVER.into(),
             next_hop: Some(SERVER.into()),
+            here: false,
             method,
             source: None,
         }],

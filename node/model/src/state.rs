@@ -73,6 +73,11 @@ impl Current {
             Host::Name(name) => self.hosts.get(name).copied(),
         }
     }
+
+    /// How packets reach the server at `address` whose line says `method`, in this version.
+    pub fn reached_by(&self, method: ForwardingMethod, address: IpAddr) -> ForwardingMethod {
+        self.config.reached_by(method, address, &self.hosts)
+    }
 }
 
 /// One ATM's time as the active one.

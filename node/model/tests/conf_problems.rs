@@ -603,6 +603,18 @@ const CASES: &[Case] = &[
     ),
     ("10.1.0.12 nat", "2001:db8::12 tunnel", &[]),
     (
+        "10.1.0.12 nat",
+        "10.1.0.1 direct",
+        &[(Code::DirectToAtm, "direct")],
+    ),
+    ("10.1.0.12 nat", "10.1.0.1 tunnel", &[]),
+    ("10.1.0.12 nat", "10.1.0.1 nat", &[(Code::NatToAtm, "nat")]),
+    (
+        "10.1.0.12 nat",
+        "10.1.0.2 nat source=10.1.0.50",
+        &[(Code::NatToAtm, "nat")],
+    ),
+    (
         "AddAtm 10.1.0.2",
         "AddAtm 10.1.1.2",
         &[(Code::OutsideNetwork, "10.1.1.2")],
@@ -1035,6 +1047,38 @@ fn a_source_address_is_compared_with_addresses_of_names() {
             .into_iter()
             .collect();
         assert_eq!(found, expected);
+    }
+}
+
+/// A server may only turn out to be an ATM once names are looked up; one whose name is an ATM's is known to be one before, and
+/// is told of once.
+#[test]
+fn a_server_is_compared_with_atms_by_name_and_by_address() {
+    let source = |method: &str, atm: &str| {
+        BASE.replacen("10.1.0.12 nat", &format!("serv2.my.org {method}"), 1)
+            .replacen("AddAtm 10.1.0.2", &format!("AddAtm {atm}"), 1)
+    };
+    let hosts = |server: &str| {
+        let address = |host: &str| (host.to_owned(), server.parse().unwrap());
+        BTreeMap::from(["serv2.my.org"].map(address))
+    };
+    let found = |source: &str, server: &str| {
+        let checked = check("names", source);
+        let resolved = checked.check_resolved("names", source, &hosts(server));
+        let at_once = codes(&checked);
+        let later: Vec<_> = resolved.iter().map(|found| found.code).collect();
+        (at_once, later)
+    };
+    for (method, code) in [("direct", Code::DirectToAtm), ("nat", Code::NatToAtm)] {
+        let by_address = source(method, "10.1.0.2");
+        assert_eq!(found(&by_address, "10.1.0.12"), (vec![], vec![]));
+        assert_eq!(found(&by_address, "10.1.0.1"), (vec![], vec![code]));
+        let by_name = source(method, "serv2.my.org");
+        assert_eq!(
+            found(&by_name, "10.1.0.2"),
+            (vec![code], vec![]),
+            "{method}"
+        );
     }
 }
 

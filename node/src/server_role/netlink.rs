@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, CacheInfo};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags};
+use rtnetlink::packet_route::link::{Ip6TunnelFlags, LinkAttribute, LinkFlags};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteType};
 use rtnetlink::{
     AddressMessageBuilder, Handle, LinkIp6Tnl, LinkIpIp, LinkSit, LinkUnspec, RouteMessageBuilder,
@@ -201,8 +201,11 @@ impl Netlink {
         let message = match kind {
             KernelTunnel::Ipip(local) => LinkIpIp::new(name).local(local).build(),
             KernelTunnel::Sit(local) => LinkSit::new(name).local(local).build(),
-            // Without a protocol it takes both.
-            KernelTunnel::Ip6tnl(local) => LinkIp6Tnl::new(name).local(local).build(),
+            // Without a protocol it takes both. The sender may be this host itself, when it is the active ATM as well.
+            KernelTunnel::Ip6tnl(local) => LinkIp6Tnl::new(name)
+                .local(local)
+                .set_flag(Ip6TunnelFlags::AllowLocalRemote, true)
+                .build(),
         };
         let done = self.handle.link().add(message).execute().await;
         unless(Errno::OPNOTSUPP, done).map_err(refused(format!("make the tunnel device {name}")))

@@ -170,7 +170,7 @@ impl Forwarder {
             nat::translate_error(packet, quote, outer, inner);
         }
         rewrite::send(packet, plan, &route, &mut self.identification, voice);
-        Ok(Verdict::Transmit)
+        Ok(route.verdict())
     }
 
     /// A voice for what a connection's server says, and the connection.

@@ -34,7 +34,7 @@ impl Forwarder {
                 let flow = self.flow(packet, segment)?;
                 let verdict = self.segment(frame, packet, segment, now, voice)?;
                 let waits = verdict == Verdict::Held;
-                if waits || verdict == Verdict::Transmit {
+                if waits || matches!(verdict, Verdict::Transmit | Verdict::Deliver) {
                     let early = self.fragments.first(key, flow, waits, now);
                     self.send_parts(early, flow, voice);
                 }
@@ -43,8 +43,7 @@ impl Forwarder {
             Place::Later => match self.fragments.later(key, packet.bytes(), now) {
                 Later::Follow(flow) => {
                     self.about.service = Some(flow.service());
-                    self.follow(packet, flow, voice)?;
-                    Ok(Verdict::Transmit)
+                    self.follow(packet, flow, voice)
                 }
                 Later::Held => Ok(Verdict::Held),
                 Later::Full(_bound) => Err(DropReason::FragmentFull),
@@ -96,7 +95,7 @@ impl Forwarder {
                 .map_err(DropReason::Malformed)
                 .and_then(|mut packet| self.follow(&mut packet, flow, voice));
             match sent {
-                Ok(()) => self.counters.count_held_released(about),
+                Ok(_left) => self.counters.count_held_released(about),
                 Err(reason) => self.counters.count_held_dropped(reason, about),
             }
         }
@@ -108,7 +107,7 @@ impl Forwarder {
         packet: &mut Ip<&mut [u8]>,
         flow: Flow,
         voice: &mut Voice<'_, S>,
-    ) -> Result<(), DropReason> {
+    ) -> Result<Verdict, DropReason> {
         let id = self
             .connections
             .find(flow)
@@ -120,6 +119,7 @@ impl Forwarder {
             Refusal::TooBig => DropReason::PathTooNarrow,
             Refusal::Drop(reason) => reason,
         })?;
-        self.send(packet, plan, offload, way, Piece::Later, voice)
+        self.send(packet, plan, offload, way, Piece::Later, voice)?;
+        Ok(way.route.verdict())
     }
 }

@@ -195,7 +195,7 @@ impl Forwarder {
             return Ok(Verdict::Held);
         }
         self.send(packet, plan, frame.offload, way, Piece::WithHeader, voice)?;
-        Ok(Verdict::Transmit)
+        Ok(way.route.verdict())
     }
 
     /// The server of a new connection: the one its client belongs to, else whose turn it is.

@@ -62,7 +62,7 @@ impl Forwarder {
         let ours = self.interface.mac;
         let route = Route {
             source: ours,
-            next_hop: atm,
+            next_hop: Some(atm),
             tunnel: None,
             mtu: self.interface.mtu,
         };

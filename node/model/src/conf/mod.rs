@@ -12,6 +12,7 @@ mod findings;
 mod keywords;
 mod lex;
 mod nat;
+mod on_atm;
 mod parse;
 mod places;
 mod print;

@@ -1,6 +1,7 @@
 //! What can only be known once names have addresses. A name without one is left out, or an error: the caller decides.
 
 mod nat;
+mod on_atms;
 mod sources;
 mod view;
 
@@ -64,6 +65,7 @@ pub(super) fn check_places(config: &Config, hosts: &Hosts, report: &mut Report<'
     networks(&view, report);
     nat::check(&view, report);
     sources::check(&view, report);
+    on_atms::check(&view, report);
     if virtual_addresses(&view, report) {
         overlaps(&view, report);
         for (h, _) in config.virtual_hosts.iter().enumerate() {

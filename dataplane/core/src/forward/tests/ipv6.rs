@@ -54,6 +54,7 @@ pub(super) fn table6() -> ForwardingTable {
             id: ServerId(id),
             address: SERVER6.into(),
             next_hop: Some(SERVER6.into()),
+            here: false,
             method,
             source: None,
         });

@@ -10,6 +10,7 @@ mod icmp;
 mod ipv6;
 mod lease;
 mod nat;
+mod own_stack;
 mod packets;
 mod path_mtu;
 mod properties;
@@ -98,6 +99,7 @@ fn table() -> ForwardingTable {
         id: ServerId(id),
         address: SERVERS[usize::from(id)].into(),
         next_hop: Some(SERVERS[usize::from(id)].into()),
+        here: false,
         method,
         source: None,
     };

@@ -41,6 +41,7 @@ fn rig() -> Rig {
         id: ServerId(3),
         address: SERVER.into(),
         next_hop: Some(SERVER.into()),
+        here: false,
         method: ForwardingMethod::Nat,
         source: Some(SOURCE.into()),
     });
@@ -204,6 +205,7 @@ fn a_successor_gives_out_no_port_twice() {
         id: ServerId(3),
         address: SERVER.into(),
         next_hop: Some(SERVER.into()),
+        here: false,
         method: ForwardingMethod::Nat,
         source: Some(SOURCE.into()),
     });
@@ -566,6 +568,7 @@ fn ipv6_by_nat() {
         id: ServerId(9),
         address: server.into(),
         next_hop: Some(server.into()),
+        here: false,
         method: ForwardingMethod::Nat,
         source: None,
     });
