@@ -12,13 +12,33 @@ CAPTURES = $(abspath $(or $(CARGO_TARGET_DIR),target))/captures
 SEED ?= 1
 SEEDS ?= 100
 
-.PHONY: demo test lint bench bench-failover chaos bugs hunters sim-node tools peers dns interop kernel
+.PHONY: demo mail-demo test lint bench bench-failover chaos bugs hunters sim-node tools peers dns mail-packages interop kernel
+
+# Installs the missing ones of PROGRAM:PACKAGE pairs as root; says so where it may not or cannot.
+define install
+	@missing=; for p in $(1); do \
+	  PATH="$$PATH:/usr/sbin:/sbin" command -v $${p%%:*} >/dev/null || missing="$$missing $${p##*:}"; done; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ]; then \
+	  echo "installing$$missing"; \
+	  apt-get update -qq; \
+	  for p in $$missing; do \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$p >/dev/null || echo "not installed: $$p"; \
+	  done; \
+	elif [ -n "$$missing" ]; then \
+	  echo "left out:$$missing (as root: apt-get install$$missing)"; \
+	fi
+endef
 
 demo: tools
 	cargo build --workspace
 	$(LAB) demo --dir target/demo
 
-test: tools dns
+# The clustered mail server of the tutorial, with postfix and dovecot. MAIL='--output json' or others of lab mail-demo.
+mail-demo: tools mail-packages
+	cargo build --workspace
+	$(LAB) mail-demo --dir target/mail-demo $(MAIL)
+
+test: tools dns mail-packages
 	cargo build --workspace
 	ATM_PCAP_DIR=$(CAPTURES) cargo test --workspace
 	dataplane/core/judge-capture $(CAPTURES)/dataplane-core.pcapng
@@ -66,44 +86,22 @@ hunters:
 
 # What Debian 12 with Rust, gcc and make may lack: the lab's and the daemon's ip and nft.
 tools:
-	@if ! command -v ip >/dev/null || ! command -v nft >/dev/null; then \
-	  if [ "$$(id -u)" = 0 ]; then \
-	    echo "installing iproute2 and nftables"; \
-	    apt-get update -qq && apt-get install -y -qq --no-install-recommends iproute2 nftables >/dev/null; \
-	  else \
-	    echo "ip and nft are needed: apt-get install iproute2 nftables (as root)"; exit 69; \
-	  fi; \
-	fi
+	$(call install,ip:iproute2 nft:nftables)
+	@PATH="$$PATH:/usr/sbin:/sbin"; command -v ip >/dev/null && command -v nft >/dev/null || { echo "ip and nft are needed"; exit 69; }
 
 # A DNS server that is not ours, for the tests of UDP; they say so when it is missing.
 dns:
-	@if PATH="$$PATH:/usr/sbin:/sbin" command -v dnsmasq >/dev/null; then :; elif [ "$$(id -u)" = 0 ]; then \
-	  echo "installing dnsmasq-base"; \
-	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends dnsmasq-base >/dev/null; } || echo "not installed: dnsmasq-base"; \
-	else \
-	  echo "left out: dnsmasq (as root: apt-get install dnsmasq-base)"; \
-	fi
+	$(call install,dnsmasq:dnsmasq-base)
+
+# Mail daemons and clients that are not ours; the tests of the mail cluster say so when one is missing.
+mail-packages:
+	$(call install,postfix:postfix /usr/lib/dovecot/imap:dovecot-imapd /usr/lib/dovecot/pop3:dovecot-pop3d swaks:swaks curl:curl \
+	  python3:python3 hostname:hostname)
 
 # The routers to compare with. What cannot be had is skipped, by name.
 peers:
-	@missing=; for p in keepalived ucarp conntrackd conntrack; do \
-	  PATH="$$PATH:/usr/sbin:/sbin" command -v $$p >/dev/null || missing="$$missing $$p"; done; \
-	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ]; then \
-	  echo "installing$$missing"; \
-	  apt-get update -qq; \
-	  for p in $$missing; do apt-get install -y -qq --no-install-recommends $$p >/dev/null || echo "not installed: $$p"; done; \
-	elif [ -n "$$missing" ]; then \
-	  echo "left out:$$missing (as root: apt-get install$$missing)"; \
-	fi
+	$(call install,keepalived:keepalived ucarp:ucarp conntrackd:conntrackd conntrack:conntrack)
 
 # user-mode-linux and what is run in it. `interop` says what it lacks.
 kernel:
-	@missing=; for p in linux.uml:user-mode-linux modprobe:kmod ipvsadm:ipvsadm; do \
-	  PATH="$$PATH:/usr/sbin:/sbin" command -v $${p%%:*} >/dev/null || missing="$$missing $${p##*:}"; done; \
-	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ]; then \
-	  echo "installing$$missing"; \
-	  apt-get update -qq; \
-	  for p in $$missing; do apt-get install -y -qq --no-install-recommends $$p >/dev/null || echo "not installed: $$p"; done; \
-	elif [ -n "$$missing" ]; then \
-	  echo "left out:$$missing (as root: apt-get install$$missing)"; \
-	fi
+	$(call install,linux.uml:user-mode-linux modprobe:kmod ipvsadm:ipvsadm)

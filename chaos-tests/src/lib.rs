@@ -10,6 +10,7 @@ pub mod history;
 pub mod lab;
 pub mod lines;
 pub mod mail;
+pub mod mail_cluster;
 pub mod nemesis;
 pub mod observer;
 pub mod peers;

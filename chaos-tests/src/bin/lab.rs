@@ -12,6 +12,7 @@ use chaos_tests::lab::{
     self, Fault, Lab, LabError, PortKind, Privileges, RECORD_FILE, Record, available,
     enter_user_namespace, join_user_namespace, left_out,
 };
+use chaos_tests::mail_cluster::{self, MailClusterError, MailDemoArgs, MailServers};
 use chaos_tests::{lines, mail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -50,6 +51,8 @@ enum Action {
 enum LabAction {
     /// Show everything on one screen: mail, 100 connections, four ways to lose the active ATM.
     Demo(DemoArgs),
+    /// Show the clustered mail server: postfix and dovecot behind the VIP, public clients, mail while everything fails.
+    MailDemo(MailDemoArgs),
     /// Build the hosts and start atmd in them; the lab stays until `lab down`.
     Up(Up),
     /// Run a command in a host; exits as the command does.
@@ -95,6 +98,12 @@ struct Up {
     /// The clusterserver.conf to run; names in it become hosts of the lab.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["atms", "servers"])]
     conf: Option<PathBuf>,
+    /// Everything that the tutorial of this name has, instead of a cluster without servers' programs.
+    #[arg(long, value_enum, conflicts_with_all = ["conf", "atms", "servers", "no_daemons", "client_router"])]
+    scenario: Option<Scenario>,
+    /// Of a scenario: each ATM is a server, too.
+    #[arg(long, requires = "scenario")]
+    combined: bool,
     /// Number of ATMs, 1 to 7.
     #[arg(long, value_name = "N", default_value_t = 3)]
     atms: usize,
@@ -128,6 +137,12 @@ enum Output {
     Json,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Scenario {
+    /// The clustered mail server, with postfix and dovecot.
+    Mail,
+}
+
 /// Gets this process to where it may touch the lab; without root that is a user namespace, by re-executing itself.
 fn settle_privileges(command: &LabAction) -> Result<(), LabError> {
     if available()? != Privileges::NeedsUserNamespace {
@@ -135,7 +150,7 @@ fn settle_privileges(command: &LabAction) -> Result<(), LabError> {
     }
     let args: Vec<OsString> = env::args_os().skip(1).collect();
     let at = match command {
-        LabAction::Up(_) | LabAction::Demo(_) => None,
+        LabAction::Up(_) | LabAction::Demo(_) | LabAction::MailDemo(_) => None,
         LabAction::Down {
             all_stale: true, ..
         } => return Ok(()),
@@ -176,6 +191,7 @@ fn run(command: LabAction) -> Result<ExitCode, LabError> {
             }
             Ok(code) => Ok(code),
         },
+        LabAction::MailDemo(args) => mail_cluster::run(&args).or_else(mail_failure),
         LabAction::Up(up) => self::up(up),
         LabAction::Exec { at, host, command } => exec(&at.dir, &host, &command),
         LabAction::Fault { at, fault, host } => {
@@ -202,6 +218,9 @@ fn run(command: LabAction) -> Result<ExitCode, LabError> {
 }
 
 fn up(up: Up) -> Result<ExitCode, LabError> {
+    if let Some(Scenario::Mail) = up.scenario {
+        return mail_up(&up).or_else(mail_failure);
+    }
     let mut builder = Lab::builder()
         .client()
         .atms(up.atms)
@@ -227,11 +246,7 @@ fn up(up: Up) -> Result<ExitCode, LabError> {
     }
     let lab = builder.start()?;
     status(&lab, Output::Table)?;
-    let dir = if up.at.dir == Path::new("lab-run") {
-        String::new()
-    } else {
-        format!(" --dir {}", up.at.dir.display())
-    };
+    let dir = said_dir(&up.at);
     println!("\nnext:");
     if !up.no_daemons {
         println!("  lab exec{dir} atm1 -- atmctl status");
@@ -242,9 +257,64 @@ fn up(up: Up) -> Result<ExitCode, LabError> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The clustered mail server, to look at.
+fn mail_up(up: &Up) -> Result<ExitCode, MailClusterError> {
+    let missing = mail_cluster::missing_packages();
+    if !missing.is_empty() {
+        return Err(MailClusterError::Missing(missing));
+    }
+    let builder = mail_cluster::builder(up.combined, mail_cluster::HEARTBEAT_DELAY)?;
+    let lab = builder.port(up.port).dir(&up.at.dir).persistent().start()?;
+    let servers = match MailServers::start(&lab, up.combined) {
+        Ok(servers) => servers,
+        Err(error) => {
+            // Half a scenario is of no use to anybody, and would be in the way of the next attempt.
+            lab.down();
+            return Err(error);
+        }
+    };
+    status(&lab, Output::Table)?;
+    let (dir, server) = (said_dir(&up.at), if up.combined { "atm2" } else { "serv2" });
+    println!("\n{}\n\nnext:", servers.storage().describe());
+    println!("  lab exec{dir} client -- swaks --server mail.my.org --to somebody@mail.my.org");
+    println!(
+        "  lab exec{dir} client -- curl -u somebody:secret 'imap://mail.my.org/INBOX;MAILINDEX=1'"
+    );
+    println!("  lab exec{dir} {server} -- postqueue -p");
+    println!("  lab exec{dir} {server} -- doveadm who");
+    println!("  lab fault{dir} kill atm1");
+    println!("  lab status{dir}\n  lab down{dir}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the lab has no error for is said here.
+fn mail_failure(error: MailClusterError) -> Result<ExitCode, LabError> {
+    match error {
+        MailClusterError::Lab(error) => Err(error),
+        error @ (MailClusterError::Missing(_)
+        | MailClusterError::NotRoot
+        | MailClusterError::Cluster(_)
+        | MailClusterError::Client { .. }
+        | MailClusterError::Answer { .. }
+        | MailClusterError::Result(_)) => {
+            eprintln!("error: {error}");
+            Ok(ExitCode::from(error.exit_code()))
+        }
+    }
+}
+
+/// The option that names the directory again, where it is not the default.
+fn said_dir(at: &At) -> String {
+    if at.dir == Path::new("lab-run") {
+        String::new()
+    } else {
+        format!(" --dir {}", at.dir.display())
+    }
+}
+
 fn exec(dir: &Path, host: &str, argv: &[String]) -> Result<ExitCode, LabError> {
     let lab = Lab::open(dir)?;
-    let mut command: Command = lab.host(host)?.foreground(argv);
+    let mut command: Command = lab.host(host)?.foreground(argv)?;
     let status: ExitStatus = command.status().map_err(|source| LabError::Io {
         what: format!("run {}", argv[0]),
         source,

@@ -108,6 +108,8 @@ pub struct Server {
 pub struct ServerService {
     /// Its name in the file.
     pub name: String,
+    /// Whether the ATMs say that it is up.
+    pub healthy: bool,
     /// Connections it has.
     pub connections: u64,
 }

@@ -26,11 +26,12 @@ use std::time::Instant;
 
 pub use error::DemoError;
 pub use outcome::{Outcome, Row};
+pub use screen::Screen;
+pub(crate) use summary::{checks_table, print};
 
 use crate::lab::{LabError, PortKind, require_decapsulation};
 use cluster::Cluster;
 use interrupt::Interrupt;
-use screen::Screen;
 use stage::Stage;
 
 /// Result of the latest run, in the demo's directory.
@@ -86,9 +87,9 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode, DemoError> {
     let file = dir.join(RESULT_FILE);
     fs::write(&file, &json).map_err(LabError::io(format!("write {}", file.display())))?;
     if args.output == Output::Json {
-        summary::print(&json);
+        print(&json);
     } else {
-        summary::print(&summary::table(&outcome));
+        print(&summary::table(&outcome));
     }
     if outcome.holds() {
         cluster::sweep(&dir);

@@ -12,7 +12,7 @@ const LIVE_COLUMNS_MAX: usize = 79;
 const ERASE: &str = "\r\x1b[K";
 
 /// Where progress goes.
-pub(super) struct Screen {
+pub struct Screen {
     out: Box<dyn Write>,
     live: bool,
     begun: Instant,
@@ -22,7 +22,7 @@ pub(super) struct Screen {
 
 impl Screen {
     /// Standard output, or standard error where standard output is for the JSON.
-    pub(super) fn new(output: Output) -> Self {
+    pub(crate) fn new(output: Output) -> Self {
         let (out, live): (Box<dyn Write>, bool) = match output {
             Output::Table => (Box::new(io::stdout()), io::stdout().is_terminal()),
             Output::Json => (Box::new(io::stderr()), io::stderr().is_terminal()),
@@ -37,7 +37,7 @@ impl Screen {
     }
 
     /// The next step begins.
-    pub(super) fn step(&mut self, title: &str) {
+    pub(crate) fn step(&mut self, title: &str) {
         title.clone_into(&mut self.title);
         if self.live {
             self.say("");
@@ -49,7 +49,7 @@ impl Screen {
     }
 
     /// What it is doing.
-    pub(super) fn say(&mut self, text: &str) {
+    pub(crate) fn say(&mut self, text: &str) {
         if self.live {
             let line: String = format!("{}: {text}", self.head())
                 .chars()
@@ -62,7 +62,7 @@ impl Screen {
     }
 
     /// It is over.
-    pub(super) fn done(&mut self, held: bool, text: &str) {
+    pub(crate) fn done(&mut self, held: bool, text: &str) {
         let word = if held { "ok" } else { "FAILED" };
         if self.live {
             let line = format!("{}: {text}", self.head());
@@ -73,7 +73,7 @@ impl Screen {
     }
 
     /// A line that stays.
-    pub(super) fn line(&mut self, text: &str) {
+    pub(crate) fn line(&mut self, text: &str) {
         let erase = if self.live { ERASE } else { "" };
         self.write(&format!("{erase}{text}\n"));
     }

@@ -17,16 +17,22 @@ pub(super) fn table(outcome: &Outcome) -> String {
     for takeover in takeovers {
         text.push_str(&timeline::figures(takeover));
     }
-    text.push('\n');
+    text.push_str(&checks_table(&outcome.rows, outcome.elapsed_ms));
+    text
+}
+
+/// The rows under their acts, and how many failed.
+pub(crate) fn checks_table(rows: &[Row], elapsed_ms: u64) -> String {
+    let mut text = String::from("\n");
     let width = |of: fn(&Row) -> &str, title: &str| {
-        let widths = outcome.rows.iter().map(|row| of(row).chars().count());
+        let widths = rows.iter().map(|row| of(row).chars().count());
         widths.chain([title.len()]).max().unwrap_or_default()
     };
     let what = width(|row| &row.what, "CHECK");
     let measured = width(|row| &row.measured, "MEASURED");
     let bound = width(|row| &row.bound, "BOUND");
     let mut act = "";
-    for row in &outcome.rows {
+    for row in rows {
         if row.act != act {
             act = &row.act;
             let _ = writeln!(text, "{act}");
@@ -38,18 +44,19 @@ pub(super) fn table(outcome: &Outcome) -> String {
             row.what, row.measured, row.bound
         );
     }
-    let failed = outcome.rows.iter().filter(|row| !row.ok).count();
+    let failed = rows.iter().filter(|row| !row.ok).count();
     let verdict = match failed {
-        _ if outcome.holds() => format!("all {} checks held", outcome.rows.len()),
-        _ => format!("{failed} of {} checks FAILED", outcome.rows.len()),
+        // A run without rows proved nothing.
+        0 if !rows.is_empty() => format!("all {} checks held", rows.len()),
+        _ => format!("{failed} of {} checks FAILED", rows.len()),
     };
-    let seconds = std::time::Duration::from_millis(outcome.elapsed_ms).as_secs_f64();
+    let seconds = std::time::Duration::from_millis(elapsed_ms).as_secs_f64();
     let _ = write!(text, "\n{verdict}, in {seconds:.0} s");
     text
 }
 
 /// To standard output; a reader that has seen enough is no failure.
-pub(super) fn print(text: &str) {
+pub(crate) fn print(text: &str) {
     let _ = writeln!(io::stdout(), "{text}");
 }
 

@@ -39,6 +39,8 @@ pub struct Builder {
     servers: usize,
     around: Surroundings,
     rogue: bool,
+    further: Vec<String>,
+    names: Vec<(String, String)>,
     switch: Option<u64>,
     conf: Option<(String, String)>,
     port: PortKind,
@@ -46,6 +48,7 @@ pub struct Builder {
     dir: Option<PathBuf>,
     daemons: bool,
     persistent: bool,
+    unobserved: bool,
 }
 
 impl Default for Builder {
@@ -55,6 +58,8 @@ impl Default for Builder {
             servers: 3,
             around: Surroundings::default(),
             rogue: false,
+            further: Vec::new(),
+            names: Vec::new(),
             switch: None,
             conf: None,
             port: PortKind::default(),
@@ -62,6 +67,7 @@ impl Default for Builder {
             dir: None,
             daemons: true,
             persistent: false,
+            unobserved: false,
         }
     }
 }
@@ -111,6 +117,20 @@ impl Builder {
         self
     }
 
+    /// Adds a host of this name, beside ATMs and servers, that has no part in the cluster.
+    #[must_use]
+    pub fn further_host(mut self, name: impl Into<String>) -> Self {
+        self.further.push(name.into());
+        self
+    }
+
+    /// Gives the host `host` one more name, which every host of the lab resolves.
+    #[must_use]
+    pub fn name(mut self, host: impl Into<String>, name: impl Into<String>) -> Self {
+        self.names.push((host.into(), name.into()));
+        self
+    }
+
     /// Connects the hosts by the userspace switch instead of the kernel's bridge: only it can delay frames. What it leaves
     /// to chance follows from `seed`. It runs in this process, so such a lab cannot be persistent.
     #[must_use]
@@ -153,6 +173,13 @@ impl Builder {
         self
     }
 
+    /// Gives the client no interface for the observer; that one needs a netdev hook of nftables, which not every kernel has.
+    #[must_use]
+    pub fn without_observer(mut self) -> Self {
+        self.unobserved = true;
+        self
+    }
+
     /// Starts no atmd.
     #[must_use]
     pub fn without_daemons(mut self) -> Self {
@@ -186,6 +213,12 @@ impl Builder {
         let mut plan = Plan::within(&read_configuration(&file, &text)?, &self.around)?;
         if self.rogue {
             plan.add_rogue()?;
+        }
+        for name in &self.further {
+            plan.add_further(name)?;
+        }
+        for (host, name) in &self.names {
+            plan.add_name(host, name)?;
         }
         if self.switch.is_some() && self.persistent {
             return Err(LabError::SwitchElsewhere);
@@ -243,6 +276,7 @@ impl Builder {
             anchor: None,
             port: self.port,
             switched: self.switch.is_some(),
+            observed: !self.unobserved,
             vips: plan.vips.clone(),
             virtual_addresses: plan.virtual_addresses.clone(),
             namespace_inodes: Vec::new(),

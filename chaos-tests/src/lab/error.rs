@@ -147,6 +147,16 @@ pub enum LabError {
     /// Routers in a lab with the userspace switch.
     #[error("the userspace switch is one network: a lab with routers needs the kernel's bridges")]
     NeedsBridge,
+    /// A machine whose file system cannot be had.
+    #[error("{host} cannot be a machine of its own; the end of {log}:\n{tail}", log = log.display())]
+    NoMachine {
+        /// The host.
+        host: String,
+        /// The log of its first process.
+        log: PathBuf,
+        /// The last lines of the log.
+        tail: String,
+    },
     /// Only a router has a path MTU.
     #[error("{0} is no router of this lab")]
     NotARouter(String),
@@ -180,6 +190,7 @@ impl LabError {
             | Self::SwitchElsewhere
             | Self::NeedsBridge
             | Self::NotARouter(_)
+            | Self::NoMachine { .. }
             | Self::TooManyCopies(_) => 1,
         }
     }
@@ -224,6 +235,12 @@ pub enum PlanError {
     /// The network has no address left.
     #[error("no address left in the /24 of the lab")]
     NetworkFull,
+    /// A further host with the name of another one.
+    #[error("two hosts would be called {0}")]
+    SharedName(String),
+    /// A name for a host that is not there.
+    #[error("no host {0} that could have one more name")]
+    NoHost(String),
     /// Too many ATMs asked for.
     #[error("{0} ATMs asked for; a cluster has 1 to {max}", max = super::ATMS_MAX)]
     Atms(usize),

@@ -80,7 +80,8 @@ impl<'a> Host<'a> {
         self.lab.dir().join(&self.record.name)
     }
 
-    /// Runs a command to its end, at most [`EXEC_SECONDS_MAX`], and returns its outputs and status.
+    /// Runs a command to its end, at most [`EXEC_SECONDS_MAX`], and returns its outputs and status. On a host that is a machine
+    /// of its own it runs there.
     ///
     /// # Errors
     /// [`LabError::ExecTimeout`], or it cannot be started.
@@ -104,6 +105,7 @@ impl<'a> Host<'a> {
         let line = argv.join(" ");
         let cannot = || LabError::io(format!("run {line} on {}", self.name()));
         let record = self.lab.record();
+        let argv = self.inside(argv)?;
         let child = command_in(&record, self.namespace(), &argv, &[], Mode::BoundForeground)
             .process_group(0)
             .stdin(Stdio::null())
@@ -136,15 +138,26 @@ impl<'a> Host<'a> {
     }
 
     /// A command that runs `argv` here with the caller's terminal and without a time limit.
-    #[must_use]
-    pub fn foreground(&self, argv: &[String]) -> Command {
-        command_in(
+    ///
+    /// # Errors
+    /// [`LabError::NoHost`].
+    pub fn foreground(&self, argv: &[String]) -> Result<Command, LabError> {
+        let argv = self.inside(argv.to_vec())?;
+        Ok(command_in(
             &self.lab.record(),
             self.namespace(),
-            argv,
+            &argv,
             &[],
             Mode::Foreground,
-        )
+        ))
+    }
+
+    /// `argv`, with what takes it into the machine that the host is, if it is one.
+    fn inside(&self, argv: Vec<String>) -> Result<Vec<String>, LabError> {
+        Ok(match self.lab.machine(self.name())? {
+            Some(machine) => machine.command(argv),
+            None => argv,
+        })
     }
 
     /// Starts a process; see [`Lab::spawn`].

@@ -30,12 +30,13 @@ pub(crate) fn build(record: &Record) -> Result<(), LabError> {
         if ipv6 {
             trust_own_addresses(host)?;
         }
-        ip_batch(Some(&host.namespace), &host_settings(host, ipv6))?;
+        let observes = observing(record).is_some_and(|client| client.name == host.name);
+        ip_batch(Some(&host.namespace), &host_settings(host, ipv6, observes))?;
         if host.place.path_mtu.is_some() {
             set_path_mtu(host, host.place.path_mtu)?;
         }
     }
-    if let Some(client) = client(record) {
+    if let Some(client) = observing(record) {
         nft(&client.namespace, SILENT_OBSERVER)?;
         nft(&switch, &mirror(record))?;
     }
@@ -64,8 +65,10 @@ fn second_port(host: &str) -> String {
     format!("q-{host}")
 }
 
-fn client(record: &Record) -> Option<&HostRecord> {
-    record.hosts.iter().find(|h| h.name == CLIENT_NAME)
+/// The client, if it has the observer's interface.
+fn observing(record: &Record) -> Option<&HostRecord> {
+    let mut hosts = record.hosts.iter();
+    hosts.find(|host| record.observed && host.name == CLIENT_NAME)
 }
 
 fn creation(record: &Record) -> String {
@@ -99,7 +102,7 @@ fn creation(record: &Record) -> String {
             );
         }
     }
-    if let Some(client) = client(record) {
+    if let Some(client) = observing(record) {
         let _ = writeln!(
             batch,
             "link add p-obs netns {switch} type veth peer name {OBSERVER_INTERFACE} netns {}",
@@ -135,7 +138,7 @@ fn switch_settings(record: &Record) -> String {
             connect(second_port(&host.name), segment);
         }
     }
-    if client(record).is_some() {
+    if observing(record).is_some() {
         batch += "link set p-obs addrgenmode none\nlink set p-obs up\n";
     }
     batch
@@ -169,7 +172,7 @@ fn trust_own_addresses(host: &HostRecord) -> Result<(), LabError> {
     })?
 }
 
-fn host_settings(host: &HostRecord, ipv6: bool) -> String {
+fn host_settings(host: &HostRecord, ipv6: bool, observes: bool) -> String {
     let mut batch = String::from("link set lo up\nlink set eth0 up\n");
     if host.place.is_router() {
         batch += "link set eth1 up\n";
@@ -202,7 +205,7 @@ fn host_settings(host: &HostRecord, ipv6: bool) -> String {
             let _ = writeln!(batch, "route add {v6} via {}", twin(route.via));
         }
     }
-    if host.name == CLIENT_NAME {
+    if observes {
         let _ = writeln!(
             batch,
             "link set {OBSERVER_INTERFACE} addrgenmode none\nlink set {OBSERVER_INTERFACE} arp off up"

@@ -32,6 +32,9 @@ const FIRST_VIP: u8 = 100;
 const CLIENT: u8 = 200;
 const ROGUE: u8 = 201;
 
+/// Host part of the first host that has no part in the cluster: right behind a few servers.
+const FIRST_FURTHER: u8 = 31;
+
 /// Host part of a router's addresses: before the servers on the cluster's side, and everywhere else.
 const SERVER_ROUTER: u8 = 253;
 const ROUTER: u8 = 254;
@@ -262,18 +265,44 @@ impl Plan {
     /// # Errors
     /// [`PlanError::NetworkFull`].
     pub(crate) fn add_rogue(&mut self) -> Result<(), PlanError> {
+        self.add_neighbour(ROGUE_NAME, ROGUE)
+    }
+
+    /// Adds a host of this name that has no part in the cluster.
+    ///
+    /// # Errors
+    /// [`PlanError::NetworkFull`], [`PlanError::SharedName`].
+    pub(crate) fn add_further(&mut self, name: &str) -> Result<(), PlanError> {
+        if self.hosts.iter().any(|host| host.name == name) {
+            return Err(PlanError::SharedName(name.to_owned()));
+        }
+        self.add_neighbour(name, FIRST_FURTHER)
+    }
+
+    /// Gives the host `host` one more name.
+    ///
+    /// # Errors
+    /// [`PlanError::NoHost`].
+    pub(crate) fn add_name(&mut self, host: &str, name: &str) -> Result<(), PlanError> {
+        let known = self.hosts.iter().find(|known| known.name == host);
+        let address = known.ok_or_else(|| PlanError::NoHost(host.to_owned()))?;
+        self.names.insert(name.to_owned(), address.address);
+        Ok(())
+    }
+
+    fn add_neighbour(&mut self, name: &str, first: u8) -> Result<(), PlanError> {
         let hosts = self.hosts.iter().map(|host| host.address);
         let taken: Vec<Ipv4Addr> = hosts.chain(self.vips.iter().copied()).collect();
         // The first host is an ATM: its network is the cluster's, and its routes are right for a neighbour.
         let network = taken.first().map_or(DEFAULT_NETWORK, |a| Network::of(*a));
         let routes = self.hosts.first().map(|host| host.place.routes.clone());
-        let address = (ROGUE..=254)
+        let address = (first..=254)
             .map(|host| network.host(host))
             .find(|address| !taken.contains(address))
             .ok_or(PlanError::NetworkFull)?;
-        self.add(ROGUE_NAME.to_owned(), address, None, false)?;
-        if let Some(rogue) = self.hosts.last_mut() {
-            rogue.place.routes = routes.unwrap_or_default();
+        self.add(name.to_owned(), address, None, false)?;
+        if let Some(added) = self.hosts.last_mut() {
+            added.place.routes = routes.unwrap_or_default();
         }
         Ok(())
     }

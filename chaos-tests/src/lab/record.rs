@@ -66,6 +66,9 @@ pub struct Record {
     /// Whether the userspace switch of its owner connects the hosts, instead of a bridge.
     #[serde(default)]
     pub switched: bool,
+    /// Whether the client has the observer's interface.
+    #[serde(default)]
+    pub observed: bool,
     /// IPv4 addresses of the virtual hosts.
     pub vips: Vec<Ipv4Addr>,
     /// All addresses of the virtual hosts, in file order.

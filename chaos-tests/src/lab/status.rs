@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::error::LabError;
 use super::handle::Lab;
 use super::network::{Link, format_mac, links};
-use super::plan::ROGUE_NAME;
+use super::plan::{CLIENT_NAME, ROGUE_NAME};
 use super::process::Condition;
 
 /// A lab.
@@ -40,7 +40,7 @@ pub struct HostStatus {
     pub address: Ipv4Addr,
     /// MAC of `eth0`.
     pub mac: String,
-    /// `atm`, `server`, `atm+server`, `client` or `rogue`.
+    /// `atm`, `server`, `atm+server`, `client`, `router`, `rogue`, or `other` for a host without a part in the cluster.
     pub role: &'static str,
     /// How it is connected.
     pub link: Link,
@@ -143,7 +143,8 @@ impl Lab {
                     (false, true) => "server",
                     (false, false) if host.name == ROGUE_NAME => "rogue",
                     (false, false) if host.place.is_router() => "router",
-                    (false, false) => "client",
+                    (false, false) if host.name == CLIENT_NAME => "client",
+                    (false, false) => "other",
                 },
                 link,
                 processes: record

@@ -51,7 +51,14 @@ impl Cluster {
                 Err(Status::not_found(refusal.to_string()))
             }
             Outcome::Refused(refusal) => Err(Status::failed_precondition(refusal.to_string())),
-            _ => Err(Status::internal(super::change::OTHER_ANSWER)),
+            Outcome::None
+            | Outcome::Applied(_)
+            | Outcome::EpochBegun { .. }
+            | Outcome::EpochEnded
+            | Outcome::Registered
+            | Outcome::Forgotten(_)
+            | Outcome::Noted(_)
+            | Outcome::Connections { .. } => Err(Status::internal(super::change::OTHER_ANSWER)),
         }
     }
 

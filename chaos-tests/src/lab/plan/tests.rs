@@ -294,3 +294,28 @@ fn quotes_and_backslashes_stay_inside_their_value() {
         "{text}"
     );
 }
+
+#[test]
+fn further_hosts_get_free_addresses_and_names() {
+    let mut plan = plan(&["10.1.0.1"], &["10.1.0.31"], "10.1.0.100").unwrap();
+    plan.add_further("store").unwrap();
+    plan.add_name("store", "store.my.org").unwrap();
+    let added = plan.hosts.last().unwrap();
+    assert_eq!(
+        (added.name.as_str(), added.address.to_string().as_str()),
+        ("store", "10.1.0.32")
+    );
+    assert!(!added.atm && !added.server && added.written.is_none());
+    let file = plan.hosts_file();
+    for line in ["10.1.0.32 store", "10.1.0.32 store.my.org"] {
+        assert!(file.lines().any(|l| l == line), "{file}");
+    }
+    assert_eq!(
+        plan.add_further("atm1"),
+        Err(PlanError::SharedName("atm1".to_owned()))
+    );
+    assert_eq!(
+        plan.add_name("nobody", "x.my.org"),
+        Err(PlanError::NoHost("nobody".to_owned()))
+    );
+}

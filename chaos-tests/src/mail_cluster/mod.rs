@@ -1,0 +1,149 @@
+//! The clustered mail server of the original product's tutorial, with real daemons: postfix and dovecot of Debian on three
+//! servers with one storage, behind three ATMs, used by public clients (swaks, curl, Python's library).
+//!
+//! `lab up --scenario mail` brings it up to look at, [`run`] is the demo, [`play`] the same as a test calls it. [`mail`](crate::mail)
+//! stands in for the daemons where they are not installed.
+//!
+//! Invariant: every row was measured; a mail counts as accepted only when its client has read a 250 after its DATA.
+
+mod acts;
+mod clients;
+mod configuration;
+mod error;
+mod files;
+mod idle;
+mod judge;
+mod outcome;
+mod packages;
+mod program;
+mod senders;
+mod servers;
+mod stage;
+mod storage;
+mod storm;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+pub use configuration::{CHECK_FREQUENCY, CHECK_TIMEOUT, HEARTBEAT_DELAY, configuration};
+pub use error::MailClusterError;
+pub use outcome::{MailOutcome, Mails};
+pub use packages::missing_packages;
+pub use servers::{MailServers, builder};
+pub use storage::Storage;
+
+use crate::cluster::Cluster;
+use crate::demo::{Output, Screen, checks_table, print};
+use crate::lab::{LabError, PortKind};
+use stage::Stage;
+
+/// Result of the latest run, in the demo's directory.
+pub const RESULT_FILE: &str = "mail-demo.json";
+
+/// How the demo shall run.
+#[derive(Clone, Debug, clap::Args)]
+pub struct MailDemoArgs {
+    /// Directory of the result (mail-demo.json) and of the lab's files and logs [default: a new one for temporary files]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Three computers instead of six: each ATM is a server, too
+    #[arg(long)]
+    pub combined: bool,
+    /// HeartBeatDelay in milliseconds; a slow machine needs more than the default
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(50..=10_000))]
+    pub heartbeat_ms: u64,
+    /// How atmd reads and writes frames
+    #[arg(long, value_enum, default_value_t = PortKind::Ring)]
+    pub port: PortKind,
+    /// What goes to standard output at the end; progress then goes to standard error with json
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
+/// Plays the demo, prints and stores its result: 0 if every row held, else 1.
+///
+/// # Errors
+/// [`MailClusterError::Missing`] without the packages; what keeps the cluster from coming up or the result from being written.
+/// What goes wrong later is a row that failed.
+pub fn run(args: &MailDemoArgs) -> Result<ExitCode, MailClusterError> {
+    let mut screen = Screen::new(args.output);
+    let dir = match &args.dir {
+        Some(dir) => dir.clone(),
+        None => std::env::temp_dir().join(format!("mail-demo-{}", std::process::id())),
+    };
+    fs::create_dir_all(&dir).map_err(LabError::io(format!("create {}", dir.display())))?;
+    let outcome = play(args, &dir.join("lab"), &mut screen)?;
+    let json = outcome.json()?;
+    let file = dir.join(RESULT_FILE);
+    fs::write(&file, &json).map_err(LabError::io(format!("write {}", file.display())))?;
+    print(&match args.output {
+        Output::Json => json,
+        Output::Table => checks_table(&outcome.rows, outcome.elapsed_ms),
+    });
+    if outcome.holds() {
+        // Of a run in which everything held nobody wants the logs; what cannot be removed is emptied by the next run.
+        let _ = fs::remove_dir_all(dir.join("lab"));
+        screen.line(&format!("result: {}", file.display()));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (file, dir) = (file.display(), dir.display());
+    screen.line(&format!(
+        "result: {file}; logs: {dir}/lab/HOST/*.log and {dir}/lab/HOST/disk/upper/var/log"
+    ));
+    Ok(ExitCode::FAILURE)
+}
+
+/// Brings the cluster up in `lab_dir`, plays every act, tears everything down.
+///
+/// # Errors
+/// As [`run`].
+pub fn play(
+    args: &MailDemoArgs,
+    lab_dir: &Path,
+    screen: &mut Screen,
+) -> Result<MailOutcome, MailClusterError> {
+    let begun = Instant::now();
+    let missing = missing_packages();
+    if !missing.is_empty() {
+        return Err(MailClusterError::Missing(missing));
+    }
+    screen.step("ATMs, servers, storage");
+    let lab = builder(args.combined, Duration::from_millis(args.heartbeat_ms))?
+        .port(args.port)
+        .dir(lab_dir);
+    let cluster = Cluster::start_with(lab)?;
+    let servers = MailServers::start(cluster.lab(), args.combined)?;
+    let storage = servers.storage().describe();
+    screen.done(true, &format!("{storage}; six services greet"));
+    let mut outcome = MailOutcome {
+        storage: storage.to_owned(),
+        combined: args.combined,
+        ..MailOutcome::default()
+    };
+    let mut stage = Stage::new(&cluster, servers, outcome, screen);
+    for act in acts::ACTS {
+        stage.begin(act.title);
+        if let Err(error) = (act.play)(&mut stage) {
+            // It leaves the cluster as nobody knows it: the acts after it would measure that.
+            stage.fail(&error);
+            break;
+        }
+    }
+    outcome = stage.outcome;
+    outcome.elapsed_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Ok(outcome)
+}
+
+/// A screen for a test: progress goes to standard error.
+#[must_use]
+pub fn quiet_screen() -> Screen {
+    Screen::new(Output::Json)
+}
+
+/// The rows of `outcome` as a table.
+#[must_use]
+pub fn table(outcome: &MailOutcome) -> String {
+    checks_table(&outcome.rows, outcome.elapsed_ms)
+}
