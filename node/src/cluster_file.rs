@@ -7,6 +7,7 @@ use std::time::Duration;
 use std::{fs, io};
 
 use model::conf::{self, Config, Diagnostic, Host, Severity};
+use model::server::{Names, Resolved};
 use sha2::{Digest, Sha256};
 use tracing::warn;
 
@@ -115,9 +116,14 @@ impl ClusterFile {
 
     /// The address of a host in it.
     pub(crate) fn address(&self, host: &Host) -> Option<IpAddr> {
-        match host {
-            Host::Address(address) => Some(*address),
-            Host::Name(name) => self.hosts.get(name).copied(),
+        self.resolved().address(host)
+    }
+
+    /// The same as the model reads it.
+    pub(crate) fn resolved(&self) -> Resolved<'_> {
+        Resolved {
+            config: &self.config,
+            hosts: &self.hosts,
         }
     }
 
@@ -128,15 +134,12 @@ impl ClusterFile {
 
     /// The ATMs in order of promotion: name and address.
     pub(crate) fn atms(&self) -> Vec<(String, IpAddr)> {
-        let atms = &self.config.atm_pool.atms;
-        atms.iter()
-            .filter_map(|atm| Some((atm.host.to_string(), self.address(&atm.host)?)))
-            .collect()
+        self.resolved().atms()
     }
 
     /// What this host is, by `name` or, without one, by its host name and its local addresses.
     pub(crate) fn part(&self, name: Option<&str>) -> Part {
-        let own = OwnNames::read(name);
+        let own = own_names(name);
         let atm = self
             .config
             .atm_pool
@@ -144,9 +147,7 @@ impl ClusterFile {
             .iter()
             .map(|atm| &atm.host)
             .find(|host| own.is(host, self.address(host)));
-        let server = self.config.servers.iter().find(|server| {
-            name == Some(server.name.as_str()) || own.is(&server.host, self.address(&server.host))
-        });
+        let server = own.server(&self.resolved());
         Part {
             atm: atm.map(ToString::to_string),
             server: server.map(|server| server.name.clone()),
@@ -163,39 +164,14 @@ pub(crate) struct Part {
     pub(crate) server: Option<String>,
 }
 
-/// By what this host may be called.
-struct OwnNames {
-    given: Option<String>,
-    host_names: Vec<String>,
-    addresses: Vec<IpAddr>,
-}
-
-impl OwnNames {
-    fn read(given: Option<&str>) -> Self {
-        let node = rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .to_lowercase();
-        let short = node.split('.').next().unwrap_or_default().to_owned();
-        let addresses = host::local_addresses();
-        Self {
-            given: given.map(str::to_lowercase),
-            host_names: vec![node, short],
-            addresses,
-        }
-    }
-
-    fn is(&self, host: &Host, address: Option<IpAddr>) -> bool {
-        let written = host.to_string();
-        match &self.given {
-            Some(given) => {
-                *given == written || address.is_some_and(|address| *given == address.to_string())
-            }
-            None => {
-                self.host_names.contains(&written)
-                    || address.is_some_and(|address| self.addresses.contains(&address))
-            }
-        }
+/// By what this host may be called; `given` is the name in atmd.toml.
+pub(crate) fn own_names(given: Option<&str>) -> Names {
+    let node = host::name();
+    let short = node.split('.').next().unwrap_or_default().to_owned();
+    Names {
+        given: given.map(str::to_owned),
+        host_names: vec![node, short],
+        addresses: host::local_addresses(),
     }
 }
 

@@ -11,6 +11,7 @@ pub mod invariants;
 pub mod lease;
 mod numbering;
 pub mod planted;
+pub mod server;
 mod sharded;
 pub mod snapshot;
 pub mod source_ports;

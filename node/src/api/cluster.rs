@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
 
+use super::servers::Servers;
 use crate::bootstrap::{Myself, Other};
 use crate::conflicts::Conflicts;
 use crate::lease::LeaseKeeper;
@@ -29,6 +30,8 @@ pub(crate) struct Cluster {
     pub(crate) packets: Arc<Packets>,
     /// Who else claims a VIP.
     pub(crate) conflicts: Conflicts,
+    /// What servers report.
+    pub(crate) servers: Arc<Servers>,
     /// The latest tenure's instants.
     pub(crate) timeline: Arc<Mutex<Timeline>>,
     /// Where hand-overs are asked for.

@@ -226,6 +226,7 @@ pub(super) fn servers(state: &State) -> Vec<v1::ServerStatus> {
             address: entry.address.to_string(),
             method: method(entry.method).into(),
             services,
+            report: None,
         }
     };
     state.servers().iter().map(server_status).collect()

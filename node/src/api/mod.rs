@@ -6,9 +6,11 @@ mod convert;
 mod counters;
 mod read;
 mod relay;
+mod servers;
 mod service;
 mod status;
 mod trace;
 
 pub(crate) use cluster::Cluster;
+pub(crate) use servers::{NodesService, Servers};
 pub(crate) use service::AdminService;

@@ -1,52 +1,34 @@
-//! What clusterserver.conf asks of this host as a server.
-//!
-//! Never imports: sockets of the data path, consensus.
+//! What a configuration asks of a host as a server. Every host decides it by this one function: a server from its file, an
+//! ATM from the replicated version, `atmctl` from whatever file it is given.
 
-use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
+use std::net::IpAddr;
 
-use model::conf::{ForwardingMethod, Host, Server, VirtualHost};
-use tracing::warn;
+use serde::{Deserialize, Serialize};
 
-use crate::cluster_file::ClusterFile;
-use crate::server_role::{Method, Plan};
-use crate::settings::Settings;
+use super::{Method, Resolved};
+use crate::conf::{ForwardingMethod, Server, VirtualHost};
 
-/// A name server that does not answer within this counts as not knowing the name.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// The plan of the host that has the `Server` line `name`; `None` when that line has no address.
-pub(crate) async fn plan(settings: &Settings, file: &ClusterFile, name: &str) -> Option<Plan> {
-    let part = Part::of(file, name)?;
-    let atms = match part.method {
-        Method::Tunnel => senders(file, part.address).await,
-        Method::Direct | Method::Nat => Vec::new(),
-    };
-    Some(Plan {
-        interface: settings.interface.clone(),
-        address: part.address,
-        vips: part.vips,
-        method: part.method,
-        atms,
-        nat_gateway: part.nat_gateway,
-        state_dir: settings.data_dir.clone(),
-    })
+/// What a configuration asks of a host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerPart {
+    /// Its `Server` line.
+    pub name: String,
+    /// Its own address.
+    pub address: IpAddr,
+    /// The virtual addresses that have to stand on it, in order.
+    pub vips: Vec<IpAddr>,
+    /// How packets reach it.
+    pub method: Method,
+    /// The router through which its answers have to go, where services reach it by `nat`.
+    pub nat_gateway: Option<IpAddr>,
 }
 
-/// What the file alone says of a host.
-#[derive(Debug, PartialEq, Eq)]
-struct Part {
-    address: IpAddr,
-    vips: Vec<IpAddr>,
-    method: Method,
-    nat_gateway: Option<Ipv4Addr>,
-}
-
-impl Part {
+impl ServerPart {
     /// A host may have several `Server` lines, one for each method by which its services are reached; they have its
     /// address in common. Only the VIPs of services that reach it by `tunnel` or `direct` are to stand on it: with any
     /// other on its `lo` it would speak to itself where it is a client.
-    fn of(file: &ClusterFile, name: &str) -> Option<Self> {
+    #[must_use]
+    pub fn of(file: &Resolved<'_>, name: &str) -> Option<Self> {
         let named = file
             .config
             .servers
@@ -82,8 +64,10 @@ impl Part {
             .collect();
         vips.sort_unstable();
         vips.dedup();
-        let nat_gateway = file.config.nat.as_ref().and_then(|nat| nat.gateway);
+        let nat = file.config.nat.as_ref();
+        let nat_gateway = nat.and_then(|nat| nat.gateway).map(IpAddr::V4);
         Some(Self {
+            name: name.to_owned(),
             address,
             vips,
             method,
@@ -97,7 +81,7 @@ impl Part {
 }
 
 /// Whether one of these servers is in a pool behind the virtual host.
-fn is_served_by(file: &ClusterFile, host: &VirtualHost, servers: &[&str]) -> bool {
+fn is_served_by(file: &Resolved<'_>, host: &VirtualHost, servers: &[&str]) -> bool {
     file.config
         .server_pools
         .iter()
@@ -106,44 +90,43 @@ fn is_served_by(file: &ClusterFile, host: &VirtualHost, servers: &[&str]) -> boo
         .any(|added| servers.contains(&added.server.as_str()))
 }
 
-/// The ATMs' addresses in the IP version in which the tunnel comes. The file has one address of each ATM; where that is
-/// of the other version, its name may have more. Unless all of them are known, every sender is accepted: the packets of
-/// an ATM that is not known here must not be thrown away when it becomes active.
-async fn senders(file: &ClusterFile, address: IpAddr) -> Vec<IpAddr> {
+/// The addresses that the tunnel of a server at `address` comes from: those of the ATMs in its IP version. A file has one
+/// address of each ATM; where that is of the other version, its name may have more, which `known` has as well.
+///
+/// # Errors
+/// The ATM without a known address in that version. Then every sender has to be accepted: the packets of an ATM that is not
+/// known must not be thrown away when it becomes active.
+pub fn senders(known: &[(String, Vec<IpAddr>)], address: IpAddr) -> Result<Vec<IpAddr>, String> {
     let mut senders = Vec::new();
-    for atm in &file.config.atm_pool.atms {
-        let mut known: Vec<IpAddr> = file.address(&atm.host).into_iter().collect();
-        if known.iter().all(|known| !same_version(*known, address))
-            && let Host::Name(name) = &atm.host
-        {
-            let lookup = tokio::net::lookup_host((name.as_str(), 0));
-            if let Ok(Ok(found)) = tokio::time::timeout(RESOLVE_TIMEOUT, lookup).await {
-                known.extend(found.map(|found| found.ip()));
-            }
+    for (atm, addresses) in known {
+        let before = senders.len();
+        senders.extend(
+            addresses
+                .iter()
+                .copied()
+                .filter(|known| same_version(*known, address)),
+        );
+        if senders.len() == before {
+            return Err(atm.clone());
         }
-        known.retain(|known| same_version(*known, address));
-        if known.is_empty() {
-            warn!(
-                atm = %atm.host, server = %address,
-                "an ATM has no known address in the IP version of the tunnel: the tunnel is accepted from every sender \
-                 (give the name of the ATM an address in that version, or this server one in the ATM's)"
-            );
-            return Vec::new();
-        }
-        senders.extend(known);
     }
     senders.sort_unstable();
     senders.dedup();
-    senders
+    Ok(senders)
 }
 
-fn same_version(one: IpAddr, other: IpAddr) -> bool {
+/// Whether two addresses are of the same IP version.
+#[must_use]
+pub fn same_version(one: IpAddr, other: IpAddr) -> bool {
     one.is_ipv4() == other.is_ipv4()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::conf::Config;
 
     const FILE: &str = "\
 NAT
@@ -186,16 +169,22 @@ VirtualHost mail
 EndVirtualHost
 ";
 
-    async fn file(text: &str) -> ClusterFile {
-        ClusterFile::parse("test", text.to_owned()).await.unwrap().0
+    fn config(text: &str) -> Config {
+        crate::conf::check("test", text).config.unwrap()
+    }
+
+    fn part(config: &Config, name: &str) -> Option<ServerPart> {
+        let hosts = BTreeMap::new();
+        let hosts = &hosts;
+        ServerPart::of(&Resolved { config, hosts }, name)
     }
 
     fn addresses(of: &[&str]) -> Vec<IpAddr> {
         of.iter().map(|address| address.parse().unwrap()).collect()
     }
 
-    #[tokio::test]
-    async fn each_host_gets_the_vips_that_reach_it_and_no_other() {
+    #[test]
+    fn each_host_gets_the_vips_that_reach_it_and_no_other() {
         // `direct` cannot change the IP version, so its pool is behind the IPv4 address alone.
         let text = FILE
             .replace("  AddServer web2 http/1\n", "")
@@ -207,8 +196,8 @@ EndVirtualHost
                 "VirtualHost mail\n",
                 "VirtualHost local\n  Address 10.1.0.150\n  AddAtmPool ATMs\n  AddServerPool Local\nEndVirtualHost\nVirtualHost mail\n",
             );
-        let file = file(&text).await;
-        let gateway = Some(Ipv4Addr::new(192, 168, 7, 1));
+        let file = config(&text);
+        let gateway = addresses(&["192.168.7.1"]).pop();
         let web = ["10.1.0.100", "2001:db8::100"];
         for (name, address, vips, method, nat_gateway) in [
             ("web1", "10.1.0.11", &web[..], Method::Tunnel, gateway),
@@ -224,36 +213,35 @@ EndVirtualHost
             ("mail3", "10.1.0.13", &[][..], Method::Nat, gateway),
             ("web6", "2001:db8::11", &web[..], Method::Tunnel, None),
         ] {
-            let expected = Part {
+            let expected = ServerPart {
+                name: name.to_owned(),
                 address: address.parse().unwrap(),
                 vips: addresses(vips),
                 method,
                 nat_gateway,
             };
-            assert_eq!(Part::of(&file, name), Some(expected), "{name}");
+            assert_eq!(part(&file, name), Some(expected), "{name}");
         }
-        assert_eq!(Part::of(&file, "nobody"), None);
+        assert_eq!(part(&file, "nobody"), None);
     }
 
-    #[tokio::test]
-    async fn senders_are_listed_only_where_all_are_known() {
-        let text = FILE.replace("  AddServer web2 http/1\n", "");
-        let known = file(&text).await;
+    #[test]
+    fn senders_are_listed_only_where_all_are_known() {
         let v4: IpAddr = "10.1.0.11".parse().unwrap();
         let v6: IpAddr = "2001:db8::11".parse().unwrap();
+        let known = |of: &[&[&str]]| -> Vec<(String, Vec<IpAddr>)> {
+            let named = (1..).zip(of);
+            named
+                .map(|(n, of)| (format!("atm{n}"), addresses(of)))
+                .collect()
+        };
+        let both = known(&[&["10.1.0.1"], &["10.1.0.2", "2001:db8::2"]]);
+        assert_eq!(senders(&both, v4), Ok(addresses(&["10.1.0.1", "10.1.0.2"])));
+        assert_eq!(senders(&both, v6), Err("atm1".to_owned()));
+        let six = known(&[&["2001:db8::2"], &["2001:db8::1"]]);
         assert_eq!(
-            senders(&known, v4).await,
-            addresses(&["10.1.0.1", "10.1.0.2"])
-        );
-        assert_eq!(senders(&known, v6).await, addresses(&[]));
-        let mixed = file(&text.replace("AddAtm 10.1.0.2", "AddAtm 2001:db8::2")).await;
-        assert_eq!(senders(&mixed, v4).await, addresses(&[]));
-        let both = text
-            .replace("AddAtm 10.1.0.1\n", "AddAtm 2001:db8::1\n")
-            .replace("AddAtm 10.1.0.2", "AddAtm 2001:db8::2");
-        assert_eq!(
-            senders(&file(&both).await, v6).await,
-            addresses(&["2001:db8::1", "2001:db8::2"])
+            senders(&six, v6),
+            Ok(addresses(&["2001:db8::1", "2001:db8::2"]))
         );
     }
 }
