@@ -1,4 +1,5 @@
-//! Servers follow what the ATMs agree on, remember it, report how they are, and leave their hosts as they found them.
+//! Servers follow what the ATMs agree on, remember it, report how they are, and leave their hosts as they found them; and a
+//! server without the daemon does as well by the printed commands.
 
 #![expect(
     clippy::unwrap_used,
@@ -6,6 +7,7 @@
 )]
 
 use std::fs;
+use std::io::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -269,4 +271,85 @@ fn a_killed_server_is_cleaned_and_starts_with_the_last_version_where_no_atm_answ
     });
     end(&cluster, host);
     assert_eq!(snapshot(&cluster, host), clean);
+}
+
+/// Runs what `atmctl server setup` prints on the only server, which has no daemon, and then the way back.
+fn by_printed_commands(method: &str) {
+    let text = fast_configuration(1, 1)
+        .unwrap()
+        .replace(" tunnel", &format!(" {method}"));
+    let cluster = Cluster::start_with(Lab::builder().conf(text)).unwrap();
+    let host = "serv1";
+    until_vip(&cluster, host, &cluster.vip().to_string(), true);
+    end(&cluster, host);
+    let before = snapshot(&cluster, host);
+
+    let dir = cluster.lab().host(host).unwrap().dir();
+    let atmctl = program("atmctl").unwrap();
+    let conf = dir.join("clusterserver.conf");
+    // Hosts of a lab share /run.
+    let saved = dir.join("saved.sysctl");
+    let printed = |further: &[&str]| {
+        let own = [
+            atmctl.to_str().unwrap(),
+            "server",
+            "setup",
+            "--print",
+            "--name",
+            host,
+            "--conf",
+            conf.to_str().unwrap(),
+        ];
+        let commands = show(&cluster, host, &[&own, further].concat());
+        let moved = commands.replace("/run/atm-server.sysctl", saved.to_str().unwrap());
+        let file = dir.join("commands.sh");
+        fs::write(&file, moved).unwrap();
+        file
+    };
+    let run = |further: &[&str]| {
+        let file = printed(further);
+        show(&cluster, host, &["sh", "-e", file.to_str().unwrap()])
+    };
+    // Twice: what stands already is no obstacle, and what was saved first is kept.
+    run(&[]);
+    run(&[]);
+    let lines = cluster.lines(3).unwrap();
+    cluster.wait_until_all_flow(&lines, SETTLE_MAX).unwrap();
+    let report = lines.finish(SETTLE_MAX);
+    assert!(report.is_unbroken(), "{report:#?}");
+    run(&["--undo"]);
+    assert_eq!(snapshot(&cluster, host), before);
+    run(&["--undo"]);
+    assert_eq!(snapshot(&cluster, host), before);
+}
+
+#[test]
+fn the_printed_commands_make_a_server_without_a_daemon() {
+    if !ready() {
+        return;
+    }
+    by_printed_commands("direct");
+}
+
+#[test]
+fn the_printed_commands_open_the_kernels_tunnel() {
+    if !ready() {
+        return;
+    }
+    let probe = ["-n", "ip", "link", "add", "probe", "type", "ipip"];
+    let made = std::process::Command::new("unshare")
+        .args(probe)
+        .args(["local", "127.0.0.1"])
+        .output()
+        .unwrap();
+    if !made.status.success() {
+        let why = String::from_utf8_lossy(&made.stderr);
+        let _ = writeln!(
+            std::io::stderr(),
+            "skipped: this kernel has no ipip devices ({})",
+            why.trim()
+        );
+        return;
+    }
+    by_printed_commands("tunnel");
 }

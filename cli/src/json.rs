@@ -293,6 +293,15 @@ pub(crate) struct Digest {
     pub(crate) sha256: String,
 }
 
+/// `server setup`.
+#[derive(Debug, Serialize)]
+pub(crate) struct ServerCommands {
+    /// Its `Server` line.
+    pub(crate) server: String,
+    /// For a shell.
+    pub(crate) commands: String,
+}
+
 /// `version`.
 #[derive(Debug, Serialize)]
 pub(crate) struct Version {

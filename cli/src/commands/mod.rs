@@ -8,6 +8,7 @@ mod digest;
 mod explain;
 mod failover;
 mod local;
+mod server;
 mod status;
 mod trace;
 
@@ -30,6 +31,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
         Command::Connections(filter) => connections::run(global, filter).await,
         Command::Failover { to } => failover::run(global, to.as_deref()).await,
         Command::Atm(command) => atm::run(global, command).await,
+        Command::Server(command) => server::run(global, command),
         Command::Config(command) => config::run(global, command).await,
         Command::Counters(filter) => counters::run(global, filter).await,
         Command::Trace(arguments) => trace::run(global, arguments).await,

@@ -1,11 +1,12 @@
 //! The server's side of the cluster, as far as it can be decided without looking at a host: what a configuration asks of it,
-//! whose word it follows, and the numbers and texts of its changes.
+//! whose word it follows, and the numbers and texts that `atmd` and `atmctl server setup` have in common.
 
 mod following;
 mod names;
 pub mod nft;
 mod numbers;
 mod plan;
+mod script;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,7 @@ pub use following::{Following, NodePlan};
 pub use names::{Names, Resolved};
 pub use numbers::*;
 pub use plan::{ServerPart, same_version, senders};
+pub use script::{Setup, SetupError};
 
 /// How packets reach a server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
