@@ -22,6 +22,9 @@ const SECOND: &str = "10.1.0.101";
 /// A version reaches a server at once; one that could not be reached is asked again within five seconds.
 const FOLLOW_MAX: Duration = Duration::from_secs(20);
 
+/// Connections of earlier versions are looked for every five seconds, and one that was closed is kept for ConnectionTimeout.
+const GONE_MAX: Duration = Duration::from_secs(90);
+
 /// The text with a second virtual host of the same pools.
 fn with_second(text: &str) -> String {
     let first = &text[text.find("VirtualHost ").unwrap()..];
@@ -64,7 +67,8 @@ fn has_vip(cluster: &Cluster, host: &str, vip: &str) -> bool {
 /// Waits until `vip` stands on `host`, or does not.
 fn until_vip(cluster: &Cluster, host: &str, vip: &str, stands: bool) {
     let what = format!("{vip} on {host}: {stands}");
-    let looked = wait_until(&what, FOLLOW_MAX, || {
+    let limit = if stands { FOLLOW_MAX } else { GONE_MAX };
+    let looked = wait_until(&what, limit, || {
         if has_vip(cluster, host, vip) == stands {
             return Ok(());
         }
@@ -170,19 +174,22 @@ fn servers_follow_each_version_and_connections_go_on() {
     drop(cluster.connect(second, LINES_PORT, SETTLE_MAX).unwrap());
     cluster.wait_until_all_flow(&lines, SETTLE_MAX).unwrap();
 
-    // Another method is another role: the VIPs are away for a moment, and what is open is not broken.
-    let version = apply(&cluster, &with_second(&text).replace(" tunnel", " direct"));
+    // Another method: what is open comes by the old one until it ends.
+    let direct = text.replace(" tunnel", " direct");
+    let version = apply(&cluster, &with_second(&direct));
+    let tunnelled = |host: &str| show(&cluster, host, &["ip", "-o", "link"]).contains("atmtun0");
     for host in servers {
         until_report(&cluster, host, "the other method in force", |report| {
             report.is_some_and(|report| report.config_version == Some(version))
         });
-        assert!(has_vip(&cluster, host, &first) && has_vip(&cluster, host, SECOND));
-        let links = show(&cluster, host, &["ip", "-o", "link"]);
-        assert!(!links.contains("atmtun"), "{host}: {links}");
+        assert!(tunnelled(host), "{host} has no tunnel for what is open");
     }
+    let newer = cluster.lines(6).unwrap();
+    cluster.wait_until_all_flow(&newer, SETTLE_MAX).unwrap();
     cluster.wait_until_all_flow(&lines, SETTLE_MAX).unwrap();
 
-    apply(&cluster, &text);
+    // So it is with a VIP that leaves, and it has no connections any more.
+    apply(&cluster, &direct);
     for host in servers {
         until_vip(&cluster, host, SECOND, false);
         assert!(has_vip(&cluster, host, &first), "{host}");
@@ -190,6 +197,42 @@ fn servers_follow_each_version_and_connections_go_on() {
     cluster.wait_until_all_flow(&lines, SETTLE_MAX).unwrap();
     let report = lines.finish(SETTLE_MAX);
     assert!(report.is_unbroken(), "{report:#?}");
+    for host in servers {
+        wait_until("the end of the tunnel", GONE_MAX, || {
+            if tunnelled(host) {
+                return Err(cluster.log(host).unwrap());
+            }
+            Ok(())
+        })
+        .unwrap();
+        until_vip(&cluster, host, &first, true);
+    }
+    // The role was stopped and started, and nothing that came to the VIP meanwhile was refused.
+    cluster.wait_until_all_flow(&newer, SETTLE_MAX).unwrap();
+    let report = newer.finish(SETTLE_MAX);
+    assert!(report.is_unbroken(), "{report:#?}");
+}
+
+#[test]
+fn a_server_and_a_vip_that_leave_stay_for_what_is_open() {
+    if !ready() {
+        return;
+    }
+    let text = fast_configuration(3, 3).unwrap();
+    let cluster = Cluster::start_with(Lab::builder().conf(text.clone())).unwrap();
+    let first = cluster.vip().to_string();
+    let lines = cluster.lines(9).unwrap();
+    let version = apply(&cluster, &without(&text, "serv3"));
+    for host in ["serv1", "serv2"] {
+        until_report(&cluster, host, "the version in force", |report| {
+            report.is_some_and(|report| report.config_version == Some(version))
+        });
+    }
+    cluster.wait_until_all_flow(&lines, SETTLE_MAX).unwrap();
+    assert!(has_vip(&cluster, "serv3", &first));
+    let report = lines.finish(SETTLE_MAX);
+    assert!(report.is_unbroken(), "{report:#?}");
+    until_vip(&cluster, "serv3", &first, false);
 }
 
 #[test]
@@ -265,10 +308,14 @@ fn a_killed_server_is_cleaned_and_starts_with_the_last_version_where_no_atm_answ
     assert!(has_vip(&cluster, host, &first));
 
     // After a kill the next start is as good, and its end leaves nothing.
+    let started = |log: &str| log.matches("this server follows an ATM").count();
+    let before = started(&cluster.log(host).unwrap());
     lab.fault(Fault::Restart, host).unwrap();
-    until_report(&cluster, host, "a report after the restart", |report| {
-        report.is_some_and(|report| !report.stale && report.error.is_none())
-    });
+    wait_until("a server that follows again", FOLLOW_MAX, || {
+        let log = cluster.log(host).unwrap();
+        (started(&log) > before).then_some(()).ok_or(log)
+    })
+    .unwrap();
     end(&cluster, host);
     assert_eq!(snapshot(&cluster, host), clean);
 }

@@ -6,6 +6,7 @@ mod convert;
 mod counters;
 mod read;
 mod relay;
+mod reports;
 mod servers;
 mod service;
 mod status;

@@ -1,14 +1,16 @@
 //! Whose word a server follows, of all ATMs that tell it what to do.
 //!
-//! Invariants: of one group no version is ever followed after a higher one; another group is followed only while more of the
-//! ATMs that can be heard speak for it than for the one that is followed.
+//! Invariants: of one group no version is ever followed after a higher one, and of one version nothing that asks for more after
+//! what asks for less; another group is followed only while more of the ATMs that can be heard speak for it than for the one that
+//! is followed.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::ServerPart;
+use super::{Method, ServerPart};
 use crate::ids::ConfigNumber;
 
 /// What one version of the configuration asks of one host.
@@ -18,10 +20,22 @@ pub struct NodePlan {
     pub group: Vec<u8>,
     /// The version. 0: none, as what a file says.
     pub version: ConfigNumber,
-    /// What the host has to do; `None`: it is no server of this version.
+    /// What the host has to do; `None`: it is no server of this version. As the connections end that were opened under earlier
+    /// versions it becomes less.
     pub part: Option<ServerPart>,
     /// The ATMs of the version: as AtmPool writes them, and their addresses.
     pub atms: Vec<(String, IpAddr)>,
+}
+
+impl NodePlan {
+    /// What is said later in the life of a group ranks higher: a higher version, and within a version what asks for less, for
+    /// [remnants](super::remnants) only shrink.
+    fn rank(&self) -> (ConfigNumber, Reverse<usize>) {
+        let asks = self.part.as_ref().map_or(0, |part| {
+            1 + 2 * part.vips.len() + usize::from(part.method == Method::Tunnel)
+        });
+        (self.version, Reverse(asks))
+    }
 }
 
 /// The word that is followed, and what each ATM said last.
@@ -80,9 +94,9 @@ impl Following {
             }
         }
         let of_group = self.heard.values().filter(|plan| plan.group == group);
-        let newest = of_group.max_by_key(|plan| plan.version);
+        let newest = of_group.max_by_key(|plan| plan.rank());
         match newest {
-            Some(plan) if plan.group != self.kept.group || plan.version > self.kept.version => {
+            Some(plan) if plan.group != self.kept.group || plan.rank() > self.kept.rank() => {
                 self.kept = plan.clone();
                 true
             }
@@ -134,6 +148,36 @@ mod tests {
         let mut following = Following::new(file);
         assert!(following.heard(atm(1), plan(1, 1)));
         assert_eq!(followed(&following), (1, 1));
+    }
+
+    #[test]
+    fn what_old_connections_need_goes_with_them() {
+        let asking = |method, vips: u8| NodePlan {
+            part: Some(ServerPart {
+                name: "serv1".to_owned(),
+                address: atm(11),
+                vips: (0..vips).map(|n| atm(100 + n)).collect(),
+                method,
+                nat_gateway: None,
+            }),
+            ..plan(1, 5)
+        };
+        let mut following = Following::new(asking(Method::Tunnel, 2));
+        assert!(!following.heard(atm(1), asking(Method::Tunnel, 2)));
+        assert!(following.heard(atm(1), asking(Method::Tunnel, 1)));
+        assert!(
+            !following.heard(atm(2), asking(Method::Tunnel, 2)),
+            "behind"
+        );
+        assert!(following.heard(atm(2), asking(Method::Direct, 1)));
+        assert!(following.heard(atm(1), plan(1, 5)));
+        // A higher version may ask for anything.
+        let higher = NodePlan {
+            version: ConfigNumber(6),
+            ..asking(Method::Tunnel, 3)
+        };
+        assert!(following.heard(atm(1), higher.clone()));
+        assert_eq!(following.kept(), &higher);
     }
 
     #[test]

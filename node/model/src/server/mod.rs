@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use following::{Following, NodePlan};
 pub use names::{Names, Resolved};
 pub use numbers::*;
-pub use plan::{ServerPart, same_version, senders};
+pub use plan::{Remnant, ServerPart, remnants, same_version, senders};
 pub use script::{Setup, SetupError};
 
 /// How packets reach a server.

@@ -1,12 +1,16 @@
 //! What a configuration asks of a host as a server. Every host decides it by this one function: a server from its file, an
 //! ATM from the replicated version, `atmctl` from whatever file it is given.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Method, Resolved};
-use crate::conf::{ForwardingMethod, Server, VirtualHost};
+use super::{Method, Names, Resolved};
+use crate::conf::{ForwardingMethod, Host, Server, VirtualHost};
+use crate::ids::VirtualServiceId;
+use crate::state::State;
+use crate::version::offers;
 
 /// What a configuration asks of a host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +84,92 @@ impl ServerPart {
     }
 }
 
+/// What live connections need of a host although the version in force does not ask for it: a server, a service or a method
+/// that left the configuration stays for the connections that it has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remnant {
+    /// The `Server` lines by which they reach it, of this version or of an earlier one.
+    pub names: BTreeSet<String>,
+    /// Their VIPs.
+    pub vips: BTreeSet<IpAddr>,
+    /// Whether any of them comes through the tunnel.
+    pub tunnel: bool,
+}
+
+/// Every remnant, by the address of its host. Within one version they only shrink: new connections go where it says.
+#[must_use]
+pub fn remnants(state: &State) -> BTreeMap<IpAddr, Remnant> {
+    let mut remnants: BTreeMap<IpAddr, Remnant> = BTreeMap::new();
+    let offered: BTreeMap<VirtualServiceId, BTreeSet<String>> = state
+        .services()
+        .iter()
+        .filter_map(|(id, service)| {
+            let current = state.current().filter(|_| service.configured)?;
+            let offers = offers(current, &service.virtual_host, &service.name);
+            Some((*id, offers.map(|(server, _)| server.name).collect()))
+        })
+        .collect();
+    for ((service, server), count) in state.connections().counts() {
+        let names = offered.get(service);
+        let (Some(service), Some(server)) =
+            (state.services().get(service), state.servers().get(server))
+        else {
+            continue;
+        };
+        let is_offered = server.configured && names.is_some_and(|of| of.contains(&server.name));
+        if *count == 0 || is_offered || server.method == ForwardingMethod::Nat {
+            continue;
+        }
+        let remnant = remnants.entry(server.address).or_default();
+        remnant.names.insert(server.name.clone());
+        remnant.vips.insert(service.vip);
+        remnant.tunnel |= server.method == ForwardingMethod::Tunnel;
+    }
+    remnants
+}
+
+impl ServerPart {
+    /// What the host that is called by one of `names` has to do: `part`, and what its live connections need besides.
+    #[must_use]
+    pub fn with_remnants(
+        part: Option<Self>,
+        names: &Names,
+        remnants: &BTreeMap<IpAddr, Remnant>,
+    ) -> Option<Self> {
+        let (address, remnant) = match &part {
+            Some(part) => remnants.get_key_value(&part.address),
+            None => remnants.iter().find(|(address, remnant)| {
+                let mut lines = remnant.names.iter();
+                lines.any(|line| names.given.as_ref() == Some(line))
+                    || names.is(&Host::Address(**address), Some(**address))
+            }),
+        }
+        .map_or((None, None), |(address, found)| {
+            (Some(*address), Some(found))
+        });
+        let (Some(address), Some(remnant)) = (address, remnant) else {
+            return part;
+        };
+        let mut part = part.unwrap_or_else(|| Self {
+            name: remnant.names.first().cloned().unwrap_or_default(),
+            address,
+            vips: Vec::new(),
+            method: Method::Direct,
+            nat_gateway: None,
+        });
+        part.vips.extend(&remnant.vips);
+        part.vips.sort_unstable();
+        part.vips.dedup();
+        // A host in the role of the tunnel takes packets that come by its MAC address as well.
+        part.method = match part.method {
+            _ if remnant.tunnel => Method::Tunnel,
+            Method::Nat => Method::Direct,
+            method => method,
+        };
+        Some(part)
+    }
+}
+
 /// Whether one of these servers is in a pool behind the virtual host.
 fn is_served_by(file: &Resolved<'_>, host: &VirtualHost, servers: &[&str]) -> bool {
     file.config
@@ -123,8 +213,6 @@ pub fn same_version(one: IpAddr, other: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::conf::Config;
 
@@ -243,5 +331,77 @@ EndVirtualHost
             senders(&six, v6),
             Ok(addresses(&["2001:db8::1", "2001:db8::2"]))
         );
+    }
+
+    #[test]
+    fn live_connections_keep_their_vips_and_their_tunnel() {
+        let remnants = |names: &[&str], vips: &[&str], tunnel| {
+            let remnant = Remnant {
+                names: names.iter().map(|name| (*name).to_owned()).collect(),
+                vips: addresses(vips).into_iter().collect(),
+                tunnel,
+            };
+            BTreeMap::from([("10.1.0.11".parse().unwrap(), remnant)])
+        };
+        let part = |method, vips: &[&str]| ServerPart {
+            name: "web1".to_owned(),
+            address: "10.1.0.11".parse().unwrap(),
+            vips: addresses(vips),
+            method,
+            nat_gateway: None,
+        };
+        let by_name = Names {
+            given: Some("web1".to_owned()),
+            ..Names::default()
+        };
+        let by_address = Names {
+            addresses: addresses(&["192.0.2.1", "10.1.0.11"]),
+            ..Names::default()
+        };
+        let (direct, nat) = (Method::Direct, Method::Nat);
+        let both = ["10.1.0.100", "10.1.0.101"];
+        for (before, names, left, after) in [
+            // Another method, and a VIP that left.
+            (
+                Some(part(direct, &both[..1])),
+                &by_name,
+                remnants(&["web1"], &both[..1], true),
+                Some(part(Method::Tunnel, &both[..1])),
+            ),
+            (
+                Some(part(direct, &both[..1])),
+                &by_name,
+                remnants(&["web1"], &both[1..], false),
+                Some(part(direct, &both)),
+            ),
+            (
+                Some(part(nat, &[])),
+                &by_name,
+                remnants(&["web1"], &both[..1], false),
+                Some(part(direct, &both[..1])),
+            ),
+            // A server that left, by its name and by its address.
+            (
+                None,
+                &by_name,
+                remnants(&["web1"], &both, true),
+                Some(part(Method::Tunnel, &both)),
+            ),
+            (
+                None,
+                &by_address,
+                remnants(&["web1"], &both, false),
+                Some(part(direct, &both)),
+            ),
+            (None, &by_name, remnants(&["web2"], &both, false), None),
+            (
+                Some(part(direct, &both)),
+                &by_name,
+                BTreeMap::new(),
+                Some(part(direct, &both)),
+            ),
+        ] {
+            assert_eq!(ServerPart::with_remnants(before, names, &left), after);
+        }
     }
 }
