@@ -163,8 +163,8 @@ impl ServerPart {
         // A host in the role of the tunnel takes packets that come by its MAC address as well.
         part.method = match part.method {
             _ if remnant.tunnel => Method::Tunnel,
-            Method::Nat => Method::Direct,
-            method => method,
+            Method::Tunnel => Method::Tunnel,
+            Method::Direct | Method::Nat => Method::Direct,
         };
         Some(part)
     }
