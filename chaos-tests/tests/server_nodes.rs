@@ -129,7 +129,7 @@ fn end(cluster: &Cluster, host: &str) {
     wait_until("the end of atmd", FOLLOW_MAX, || {
         match lab.condition(host, ATMD).unwrap() {
             Condition::Dead => Ok(()),
-            other => Err(format!("{other:?}")),
+            other @ (Condition::Running | Condition::Stopped) => Err(format!("{other:?}")),
         }
     })
     .unwrap();
