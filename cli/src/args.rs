@@ -87,6 +87,9 @@ pub(crate) enum Command {
     /// Steer single ATMs
     #[command(subcommand)]
     Atm(Atm),
+    /// Steer single servers
+    #[command(subcommand)]
+    Server(Server),
     /// Check, show and apply configurations
     #[command(subcommand)]
     Config(Config),
@@ -98,9 +101,6 @@ pub(crate) enum Command {
     Digest,
     /// Show what happened to servers, services and scripts, and which ATM became active
     Events(Events),
-    /// Take servers out of rotation and in again, or give them another weight; kept apart from the configuration
-    #[command(subcommand)]
-    Server(Order),
     /// Say what an active ATM would do with each frame of a capture, without asking the cluster
     Explain(Explain),
     /// Print the version of atmctl
@@ -255,6 +255,43 @@ pub(crate) enum Atm {
         /// The ATM, as AtmPool names it; it must be stopped
         name: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Server {
+    /// Print the commands that make a host a server without atmd, without asking the cluster
+    Setup(ServerSetup),
+    #[command(flatten)]
+    Order(Order),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ServerSetup {
+    /// Print the commands; nothing is changed by atmctl itself
+    #[arg(long, required = true)]
+    pub(crate) print: bool,
+    /// The configuration file; - is stdin
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/etc/clusterserver/clusterserver.conf"
+    )]
+    pub(crate) conf: PathBuf,
+    /// Addresses of the names in the configuration, in the form of /etc/hosts
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hosts: Option<PathBuf>,
+    /// The server, as its Server line writes it, or its address [default: the name of this host]
+    #[arg(long, value_name = "SERVER")]
+    pub(crate) name: Option<String>,
+    /// The interface towards the ATMs and the clients
+    #[arg(long, value_name = "NAME", default_value = "eth0")]
+    pub(crate) interface: String,
+    /// The MTU of the interface, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 1500, value_parser = clap::value_parser!(u32).range(68..=65_536))]
+    pub(crate) mtu: u32,
+    /// The way back instead
+    #[arg(long)]
+    pub(crate) undo: bool,
 }
 
 #[derive(Debug, Subcommand)]

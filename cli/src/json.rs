@@ -118,6 +118,25 @@ pub(crate) struct Server {
     pub(crate) down: Option<Finding>,
     /// About the whole server.
     pub(crate) order: Option<Order>,
+    /// What atmd on the server said last; `None`: nothing, as where there is none.
+    pub(crate) report: Option<ServerReport>,
+}
+
+/// What a server says of itself.
+#[derive(Debug, Serialize)]
+pub(crate) struct ServerReport {
+    pub(crate) age_ms: u64,
+    /// So old that the server has fallen silent.
+    pub(crate) stale: bool,
+    /// In force there; `None`: what its own file says.
+    pub(crate) config_version: Option<u64>,
+    /// Why the latest version is not in force there as a whole.
+    pub(crate) error: Option<String>,
+    pub(crate) load_1m: Option<f64>,
+    /// As the server counts them.
+    pub(crate) connections: Option<u64>,
+    /// What became of the tunnel's packets.
+    pub(crate) counters: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -360,6 +379,15 @@ pub(crate) struct Digest {
     pub(crate) sha256: String,
 }
 
+/// `server setup`.
+#[derive(Debug, Serialize)]
+pub(crate) struct ServerCommands {
+    /// Its `Server` line.
+    pub(crate) server: String,
+    /// For a shell.
+    pub(crate) commands: String,
+}
+
 /// `version`.
 #[derive(Debug, Serialize)]
 pub(crate) struct Version {
@@ -501,6 +529,24 @@ impl From<v1::ServerStatus> for Server {
             services: converted(server.services),
             down: server.down.map(Into::into),
             order: server.order.map(Into::into),
+            report: server.report.map(ServerReport::from),
+        }
+    }
+}
+
+impl From<v1::ServerReport> for ServerReport {
+    fn from(report: v1::ServerReport) -> Self {
+        let counters = report.counters.into_iter();
+        Self {
+            age_ms: report.age_ms,
+            stale: report.stale,
+            config_version: (!report.from_file).then_some(report.config_version),
+            error: filled(report.error),
+            load_1m: report.load_1m,
+            connections: report.connections,
+            counters: counters
+                .map(|counter| (counter.name, counter.value))
+                .collect(),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use std::{fs, io};
 
 use model::conf::{self, Config, Diagnostic, Host, Severity};
+use model::server::{Names, Resolved};
 use sha2::{Digest, Sha256};
 use tracing::warn;
 
@@ -115,9 +116,14 @@ impl ClusterFile {
 
     /// The address of a host in it.
     pub(crate) fn address(&self, host: &Host) -> Option<IpAddr> {
-        match host {
-            Host::Address(address) => Some(*address),
-            Host::Name(name) => self.hosts.get(name).copied(),
+        self.resolved().address(host)
+    }
+
+    /// The same as the model reads it.
+    pub(crate) fn resolved(&self) -> Resolved<'_> {
+        Resolved {
+            config: &self.config,
+            hosts: &self.hosts,
         }
     }
 
@@ -128,26 +134,25 @@ impl ClusterFile {
 
     /// The ATMs in order of promotion: name and address.
     pub(crate) fn atms(&self) -> Vec<(String, IpAddr)> {
-        let atms = &self.config.atm_pool.atms;
-        atms.iter()
-            .filter_map(|atm| Some((atm.host.to_string(), self.address(&atm.host)?)))
-            .collect()
+        self.resolved().atms()
     }
 
     /// What this host is, by `name` or, without one, by its host name and its local addresses. A host that `name` makes an ATM is a
     /// server, too, where a `Server` line has another address of it, and the other way round.
     pub(crate) fn part(&self, name: Option<&str>) -> Part {
-        self.part_of(name, &OwnNames::read(name))
+        self.part_of(&own_names(name))
     }
 
-    fn part_of(&self, name: Option<&str>, own: &OwnNames) -> Part {
+    fn part_of(&self, own: &Names) -> Part {
         let atms = || self.config.atm_pool.atms.iter().map(|atm| &atm.host);
-        let has = |host: &Host| self.address(host).is_some_and(|address| own.has(address));
+        // A simulated host has a name, and the machine's own addresses are none of its.
+        let has = |host: &Host| {
+            let address = self.address(host);
+            !cfg!(atm_sim) && address.is_some_and(|address| own.addresses.contains(&address))
+        };
         let atm = atms().find(|host| own.is(host, self.address(host)));
         let servers = || self.config.servers.iter();
-        let server = servers().find(|server| {
-            name == Some(server.name.as_str()) || own.is(&server.host, self.address(&server.host))
-        });
+        let server = own.server(&self.resolved());
         let (atm, server) = match (atm, server) {
             (Some(atm), None) => (Some(atm), servers().find(|server| has(&server.host))),
             (None, Some(server)) => (atms().find(|host| has(host)), Some(server)),
@@ -169,44 +174,14 @@ pub(crate) struct Part {
     pub(crate) server: Option<String>,
 }
 
-/// By what this host may be called.
-struct OwnNames {
-    given: Option<String>,
-    host_names: Vec<String>,
-    addresses: Vec<IpAddr>,
-}
-
-impl OwnNames {
-    fn read(given: Option<&str>) -> Self {
-        let node = rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .to_lowercase();
-        let short = node.split('.').next().unwrap_or_default().to_owned();
-        let addresses = host::local_addresses();
-        Self {
-            given: given.map(str::to_lowercase),
-            host_names: vec![node, short],
-            addresses,
-        }
-    }
-
-    /// Whether an address is this host's. A simulated host has a name, and the machine's own addresses are none of its.
-    fn has(&self, address: IpAddr) -> bool {
-        !cfg!(atm_sim) && self.addresses.contains(&address)
-    }
-
-    fn is(&self, host: &Host, address: Option<IpAddr>) -> bool {
-        let written = host.to_string();
-        match &self.given {
-            Some(given) => {
-                *given == written || address.is_some_and(|address| *given == address.to_string())
-            }
-            None => {
-                self.host_names.contains(&written)
-                    || address.is_some_and(|address| self.addresses.contains(&address))
-            }
-        }
+/// By what this host may be called; `given` is the name in atmd.toml.
+pub(crate) fn own_names(given: Option<&str>) -> Names {
+    let node = host::name();
+    let short = node.split('.').next().unwrap_or_default().to_owned();
+    Names {
+        given: given.map(str::to_owned),
+        host_names: vec![node, short],
+        addresses: host::local_addresses(),
     }
 }
 
@@ -256,12 +231,12 @@ mod tests {
     async fn a_host_has_both_roles_by_any_of_its_addresses() {
         let (file, _) = ClusterFile::parse("test", FILE.to_owned()).await.unwrap();
         let part = |name: Option<&str>, addresses: &[&str]| {
-            let own = OwnNames {
+            let own = Names {
                 given: name.map(str::to_owned),
                 host_names: vec!["host".to_owned()],
                 addresses: addresses.iter().map(|own| own.parse().unwrap()).collect(),
             };
-            let part = file.part_of(name, &own);
+            let part = file.part_of(&own);
             (part.atm, part.server)
         };
         let both = |atm: &str, server: &str| (Some(atm.to_owned()), Some(server.to_owned()));

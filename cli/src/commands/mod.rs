@@ -10,6 +10,7 @@ mod explain;
 mod failover;
 mod local;
 mod order;
+mod server;
 mod status;
 mod trace;
 
@@ -32,12 +33,12 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
         Command::Connections(filter) => connections::run(global, filter).await,
         Command::Failover { to } => failover::run(global, to.as_deref()).await,
         Command::Atm(command) => atm::run(global, command).await,
+        Command::Server(command) => server::run(global, command).await,
         Command::Config(command) => config::run(global, command).await,
         Command::Counters(filter) => counters::run(global, filter).await,
         Command::Trace(arguments) => trace::run(global, arguments).await,
         Command::Digest => digest::run(global).await,
         Command::Events(arguments) => events::run(global, arguments).await,
-        Command::Server(order) => order::run(global, order).await,
         Command::Explain(arguments) => explain::run(global, arguments),
         Command::Version => local::version(global),
         Command::Completions { shell } => local::completions(*shell),

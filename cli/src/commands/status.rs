@@ -31,6 +31,7 @@ fn sections(status: &Status, color: bool) -> String {
     append(&mut text, &servers, color);
     append(&mut text, &down(status), color);
     append(&mut text, &orders(status), color);
+    append(&mut text, &reports(status), color);
     append(&mut text, &conflicts(status), color);
     if !status.notices.is_empty() {
         text.push_str("\nNotices:\n");
@@ -239,6 +240,45 @@ fn orders(status: &Status) -> Table<6> {
                 (&order.by).into(),
             ]);
         }
+    }
+    table
+}
+
+/// What servers say of themselves. Servers without atmd are as good as any: they say nothing.
+fn reports(status: &Status) -> Table<6> {
+    let mut table = Table::new([
+        Column::Left("REPORT-OF"),
+        Column::Left("REPORTED"),
+        Column::Left("VERSION"),
+        Column::Right("LOAD"),
+        Column::Right("CONNECTIONS"),
+        Column::Left("STATE"),
+    ]);
+    for server in &status.servers {
+        let Some(report) = &server.report else {
+            let [a, b, c, d] = [ABSENT; 4].map(Cell::from);
+            table.push([(&server.name).into(), "no-report".into(), a, b, c, d]);
+            continue;
+        };
+        let version = report.config_version;
+        let state = match (report.stale, &report.error) {
+            (true, _) => Cell::new("silent", Tone::Doubtful),
+            (false, Some(_)) => Cell::new("failed", Tone::Bad),
+            (false, None) if version == Some(status.config_version) => {
+                Cell::new("in-force", Tone::Plain)
+            }
+            (false, None) => Cell::new("other-version", Tone::Doubtful),
+        };
+        table.push([
+            (&server.name).into(),
+            ago(report.age_ms).into(),
+            version.map_or_else(|| "file".into(), Cell::from),
+            report
+                .load_1m
+                .map_or_else(|| ABSENT.into(), |load| format!("{load:.2}").into()),
+            report.connections.map_or_else(|| ABSENT.into(), Cell::from),
+            state,
+        ]);
     }
     table
 }

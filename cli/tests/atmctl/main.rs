@@ -28,6 +28,8 @@ mod reach;
 #[cfg(test)]
 mod run;
 #[cfg(test)]
+mod server;
+#[cfg(test)]
 mod status;
 #[cfg(test)]
 mod trace;

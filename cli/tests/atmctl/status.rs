@@ -90,6 +90,17 @@ fn example() -> v1::StatusReply {
                     by: "atm2".into(),
                     at_unix_ms: 1_700_000_000_000,
                 }),
+                report: Some(v1::ServerReport {
+                    age_ms: 2_100,
+                    config_version: 3,
+                    load_1m: Some(0.4249),
+                    connections: Some(11),
+                    counters: vec![v1::Counter {
+                        name: "delivered".into(),
+                        value: 99,
+                    }],
+                    ..v1::ServerReport::default()
+                }),
                 ..Default::default()
             },
             v1::ServerStatus {
@@ -185,6 +196,10 @@ serv1  imap     2023-11-14T22:13:20.123Z  connection refused (2 of 3 ATMs)
 ORDERED  SERVICE  MODE      WEIGHT  SINCE                     BY
 serv1    -        draining  10      2023-11-14T22:13:20.000Z  atm2
 
+REPORT-OF  REPORTED   VERSION  LOAD  CONNECTIONS  STATE
+serv1      2s         3        0.42           11  in-force
+idle       no-report  -           -            -  -
+
 CLAIMED     BY                 WHO           SINCE  LAST  CLAIMS  HEARD-BY
 10.0.0.100  02:00:00:00:09:09  foreign-host  3m20s  4s        17  atm1
 10.0.0.101  02:00:00:00:00:02  atm:10.0.0.2  1s     1s         1  atm2
@@ -253,9 +268,13 @@ fn the_json() {
                      "down": {"since_unix_ms": 1_700_000_000_123_u64, "reason": "connection refused (2 of 3 ATMs)"},
                      "mode": "draining", "weight_configured": 1, "fallback": false},
                  ], "down": null,
-                 "order": {"mode": "draining", "weight": 10, "by": "atm2", "at_unix_ms": 1_700_000_000_000_u64}},
+                 "order": {"mode": "draining", "weight": 10, "by": "atm2", "at_unix_ms": 1_700_000_000_000_u64},
+                 "report": {
+                    "age_ms": 2_100, "stale": false, "config_version": 3, "error": null,
+                    "load_1m": 0.4249, "connections": 11, "counters": {"delivered": 99},
+                }},
                 {"name": "idle", "address": "10.0.0.12", "method": "direct", "services": [], "down": null,
-                 "order": null},
+                 "order": null, "report": null},
             ],
             "notices": ["atm3 has \u{1b}[2Janother file"],
             "tenure": {
@@ -284,6 +303,69 @@ fn the_json_of_a_cluster_without_an_active_atm_has_nulls() {
         (&json!(null), &json!(null))
     );
     assert_eq!((&json["atms"], &json["notices"]), (&json!([]), &json!([])));
+}
+
+#[test]
+fn reports_tell_who_is_silent_who_failed_and_who_is_elsewhere() {
+    let server = |name: &str, report: v1::ServerReport| v1::ServerStatus {
+        name: name.into(),
+        report: Some(v1::ServerReport {
+            age_ms: 100,
+            ..report
+        }),
+        ..v1::ServerStatus::default()
+    };
+    let version = |config_version| v1::ServerReport {
+        config_version,
+        ..v1::ServerReport::default()
+    };
+    let double = double(v1::StatusReply {
+        config_version: 5,
+        servers: vec![
+            server(
+                "gone",
+                v1::ServerReport {
+                    stale: true,
+                    ..version(5)
+                },
+            ),
+            server(
+                "stuck",
+                v1::ServerReport {
+                    error: "no room".into(),
+                    ..version(4)
+                },
+            ),
+            server("late", version(4)),
+            server(
+                "fresh",
+                v1::ServerReport {
+                    from_file: true,
+                    ..version(0)
+                },
+            ),
+        ],
+        ..v1::StatusReply::default()
+    });
+    let outcome = asking(&double, &["status"]).done();
+    assert!(
+        outcome.stdout.ends_with(
+            "\
+REPORT-OF  REPORTED  VERSION  LOAD  CONNECTIONS  STATE
+gone       0s        5           -            -  silent
+stuck      0s        4           -            -  failed
+late       0s        4           -            -  other-version
+fresh      0s        file        -            -  other-version
+"
+        ),
+        "{}",
+        outcome.stdout
+    );
+    let json = asking(&double, &["--output", "json", "status"])
+        .done()
+        .json();
+    assert_eq!(json["servers"][1]["report"]["error"], json!("no room"));
+    assert_eq!(json["servers"][3]["report"]["config_version"], json!(null));
 }
 
 #[test]

@@ -12,6 +12,7 @@ pub mod invariants;
 pub mod lease;
 mod numbering;
 pub mod planted;
+pub mod server;
 mod sharded;
 pub mod snapshot;
 pub mod source_ports;

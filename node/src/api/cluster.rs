@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
 
+use super::servers::Servers;
 use crate::bootstrap::{Myself, Other};
 use crate::conflicts::Conflicts;
 use crate::health::HealthView;
@@ -32,6 +33,8 @@ pub(crate) struct Cluster {
     pub(crate) conflicts: Conflicts,
     /// What is known of health beside the replicated state.
     pub(crate) health: HealthView,
+    /// What servers report.
+    pub(crate) servers: Arc<Servers>,
     /// The latest tenure's instants.
     pub(crate) timeline: Arc<Mutex<Timeline>>,
     /// Where hand-overs are asked for.

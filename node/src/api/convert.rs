@@ -245,6 +245,7 @@ pub(super) fn servers(state: &State) -> Vec<v1::ServerStatus> {
             services,
             down: finding(state, *id, HOST),
             order: order(state, &entry.name, HOST),
+            report: None,
         }
     };
     state.servers().iter().map(server_status).collect()

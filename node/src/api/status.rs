@@ -93,6 +93,8 @@ impl Cluster {
         if let Some(current) = state.current() {
             notices.extend(crate::packets::limitations(&current.config));
         }
+        let mut servers = convert::servers(&state);
+        notices.extend(self.servers.tell(&mut servers));
         let snapshot = self.packets.engine().snapshot().await.ok();
         let live = snapshot.map_or(0, |snapshot| {
             (snapshot.connections.saturating_sub(snapshot.pending)) as u64
@@ -107,7 +109,7 @@ impl Cluster {
             applied_index: applied,
             atms,
             virtual_hosts: convert::virtual_hosts(&state),
-            servers: convert::servers(&state),
+            servers,
             connections: committed,
             connections_max: state.connections_max() as u64,
             replication_debt: if speaks {

@@ -45,7 +45,7 @@ fn said(lab: &Lab, gateway: IpAddr) -> String {
         .unwrap();
         assert_eq!(role.unpacking(), Unpacking::None);
         lab.assert_is(&before, "in the role");
-        role.update(vec![VIP]).await.unwrap();
+        role.update(vec![VIP], vec![]).await.unwrap();
         lab.assert_is(&before, "with a VIP that is not for this host");
         role.stop().await.unwrap();
     });
