@@ -17,20 +17,22 @@ pub(super) struct Pinger {
 }
 
 impl Pinger {
-    /// Whether `address` answers within `timeout`; `Err` says why not.
-    pub(super) async fn ping(&self, address: IpAddr, timeout: Duration) -> Result<(), String> {
-        let Some(client) = self.socket(address) else {
-            return Err("this ATM cannot ping: no raw socket (CAP_NET_RAW)".to_owned());
-        };
+    /// Whether `address` answers within `timeout`; `Err` says why not. `None`: this ATM cannot ping, and so has no word about anybody.
+    pub(super) async fn ping(
+        &self,
+        address: IpAddr,
+        timeout: Duration,
+    ) -> Option<Result<(), String>> {
+        let client = self.socket(address)?;
         // Answers are told apart by these, and by the address.
         let identifier = PingIdentifier(u16::try_from(std::process::id() & 0xffff).unwrap_or(0));
         let mut pinger = client.pinger(address, identifier).await;
         pinger.timeout(timeout);
-        match pinger.ping(PingSequence(0), PAYLOAD).await {
+        Some(match pinger.ping(PingSequence(0), PAYLOAD).await {
             Ok(_answer) => Ok(()),
             Err(SurgeError::Timeout { .. }) => Err(format!("no answer to a ping in {timeout:?}")),
             Err(error) => Err(format!("ping: {error}")),
-        }
+        })
     }
 
     fn socket(&self, address: IpAddr) -> Option<&Client> {
@@ -42,7 +44,9 @@ impl Pinger {
         let open = || {
             let client = Client::new(&Config::builder().kind(kind).build());
             client
-                .inspect_err(|error| warn!(%error, "servers cannot be pinged"))
+                .inspect_err(
+                    |error| warn!(%error, "servers cannot be pinged by this ATM (CAP_NET_RAW?)"),
+                )
                 .ok()
         };
         socket.get_or_init(open).as_ref()

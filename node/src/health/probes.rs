@@ -143,7 +143,9 @@ async fn check_for_ever(
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        let outcome = checks.check(&target).await;
+        let Some(outcome) = checks.check(&target).await else {
+            continue;
+        };
         let result = Result {
             subject: subject.clone(),
             target: target.clone(),

@@ -41,8 +41,8 @@ impl Checks {
         }
     }
 
-    /// Checks once; `Err` says why it failed. Waiting for a turn is not the server's time.
-    pub(super) async fn check(&self, target: &Target) -> Result<(), String> {
+    /// Checks once; `Err` says why it failed, `None` that this ATM cannot tell. Waiting for a turn is not the server's time.
+    pub(super) async fn check(&self, target: &Target) -> Option<Result<(), String>> {
         let (port, protocol) = match &target.check {
             Check::Ping => {
                 let _turn = self.own.acquire().await;
@@ -51,7 +51,7 @@ impl Checks {
             Check::Agent { port, protocol, .. } => (*port, *protocol),
         };
         let at = agent_target(target.address, port, protocol);
-        match means(&target.check) {
+        Some(match means(&target.check) {
             Means::Agent(agent, options) => {
                 let _turn = self.own.acquire().await;
                 let done = agents::check_within(agent, &at, &options, target.timeout).await;
@@ -67,7 +67,7 @@ impl Checks {
                     Err(format!("{path}: {ended}"))
                 }
             }
-        }
+        })
     }
 }
 
@@ -99,7 +99,10 @@ fn means(check: &Check) -> Means<'_> {
     let ours = match agent {
         Agent::Http => Some(agents::Agent::Http),
         Agent::Connect | Agent::None => Some(agents::Agent::Connect),
-        Agent::User(name) => agents::Agent::by_program(program.as_ref().unwrap_or(name)),
+        Agent::User(name) => match program {
+            None => agents::Agent::by_program(name),
+            Some(path) => agents::Agent::by_program(path).filter(|_| is_installed(path)),
+        },
     };
     match (ours, program) {
         (Some(agent), _) => {
@@ -117,6 +120,13 @@ fn means(check: &Check) -> Means<'_> {
         // A name that the configuration refuses.
         (None, None) => Means::Agent(agents::Agent::Connect, Options::default()),
     }
+}
+
+/// Whether a program lies where ours are installed: what bears the name of one of ours anywhere else is somebody's own.
+fn is_installed(path: &str) -> bool {
+    const PLACES: [&str; 4] = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"];
+    let directory = Path::new(path).parent();
+    directory.is_some_and(|directory| PLACES.iter().any(|place| Path::new(place) == directory))
 }
 
 /// A pause that is a part of `interval`, always the same for one subject on one ATM, so that the checks of many spread over it.
@@ -175,8 +185,10 @@ mod tests {
                 Means::Program(path) => panic!("{path}"),
             }
         }
-        let foreign = target(user("smtpAgent"), Some("/opt/check-mail"), 25, None);
-        assert!(matches!(means(&foreign), Means::Program("/opt/check-mail")));
+        for path in ["/opt/check-mail", "/opt/mine/smtpAgent", "/usr/bin/mine"] {
+            let foreign = target(user("smtpAgent"), Some(path), 25, None);
+            assert!(matches!(means(&foreign), Means::Program(program) if program == path));
+        }
     }
 
     #[test]
