@@ -5,7 +5,12 @@ use std::error::Error;
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=atm");
     let files = protox::compile(
-        ["atm/types.proto", "atm/raft.proto", "atm/admin.proto"],
+        [
+            "atm/types.proto",
+            "atm/raft.proto",
+            "atm/admin.proto",
+            "atm/node.proto",
+        ],
         ["."],
     )?;
     tonic_prost_build::configure()

@@ -41,7 +41,6 @@ fn clients_learn_the_path_mtu_of_full_nat_servers_behind_a_router() {
 }
 
 #[test]
-#[ignore = "no ATM learns the path MTU of a tunnel yet (RFC 2003 section 5.1): what is too large for it is lost"]
 fn clients_learn_the_path_mtu_of_tunnel_servers_behind_a_router() {
     servers_behind_router(Method::Tunnel);
 }

@@ -5,14 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
 /// Dependencies inside the workspace. A crate that is not listed here has no place in the layers yet.
-const ALLOWED: [(&str, &[&str]); 10] = [
+const ALLOWED: [(&str, &[&str]); 11] = [
     ("faulty-disk", &[]),
     ("faulty-clock", &[]),
+    ("agents", &[]),
     ("model", &[]),
     ("proto", &[]),
     ("dataplane-core", &["model"]),
     ("dataplane", &["dataplane-core", "model"]),
-    ("node", &["proto", "model", "dataplane", "dataplane-core"]),
+    (
+        "node",
+        &["proto", "model", "agents", "dataplane", "dataplane-core"],
+    ),
     ("cli", &["proto", "model", "dataplane"]),
     (
         "chaos-tests",

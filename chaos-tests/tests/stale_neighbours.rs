@@ -1,14 +1,16 @@
-//! A client that has not heard of a takeover goes on talking; a foreign host that claims the VIP is found and contradicted.
+//! A client, or a server behind NAT, that has not heard of a takeover goes on talking; a foreign host that claims the VIP is found and contradicted.
 
 #![expect(
     clippy::unwrap_used,
     reason = "a helper that cannot go on has failed its test"
 )]
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use chaos_tests::cluster::{Cluster, SETTLE_MAX, wait_until};
-use chaos_tests::lab::ready;
+use chaos_tests::forwarding::{Family, Method, Path, SCENARIOS, Scenario, configuration};
+use chaos_tests::lab::{Lab, has_ipv6, read_configuration, ready};
 use chaos_tests::observer::{Kind, Observer, RawPort, Rules, Verdict, gratuitous_arp};
 use serde_json::Value;
 
@@ -16,19 +18,18 @@ fn mac_text(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-/// The client takes the VIP to be at this Ethernet address, whatever it hears.
-fn pin(cluster: &Cluster, host: &str) {
-    let mac = mac_text(cluster.lab().host(host).unwrap().mac());
-    let vip = cluster.vip().to_string();
+/// `host` takes `address` to be at the Ethernet address of the ATM `at`, whatever it hears.
+fn pin(cluster: &Cluster, host: &str, address: IpAddr, at: &str) {
+    let mac = mac_text(cluster.lab().host(at).unwrap().mac());
     let pinned = cluster
         .lab()
-        .host("client")
+        .host(host)
         .unwrap()
         .exec([
             "ip",
             "neigh",
             "replace",
-            &vip,
+            &address.to_string(),
             "lladdr",
             &mac,
             "nud",
@@ -51,7 +52,7 @@ fn a_client_with_a_stale_entry_goes_on_talking_after_a_failover() {
     }
     let cluster = Cluster::start().unwrap();
     let (before, _) = cluster.active().unwrap();
-    pin(&cluster, &before);
+    pin(&cluster, "client", cluster.vip().into(), &before);
     let observer = Observer::start(cluster.lab()).unwrap();
     let lines = cluster.lines(20).unwrap();
     cluster.wait_until_all_flow(&lines, SETTLE_MAX).unwrap();
@@ -84,6 +85,49 @@ fn a_client_with_a_stale_entry_goes_on_talking_after_a_failover() {
     };
     assert!(said(&before, Kind::Relayed) > 100);
     assert!(said(&after, Kind::Tunnelled) > 100);
+}
+
+#[test]
+fn a_nat_server_with_a_stale_entry_goes_on_answering_after_a_failover() {
+    if !ready() {
+        return;
+    }
+    for family in [Family::V4, Family::V6] {
+        let row = |row: &&Scenario| {
+            row.servers == [Method::Nat, Method::Nat]
+                && row.path == Path::Flat
+                && row.family == family
+        };
+        let row = SCENARIOS.iter().find(row).unwrap();
+        if row.has_ipv6() && !has_ipv6() {
+            continue;
+        }
+        let text = configuration(row, false);
+        let config = read_configuration("generated", &text).unwrap();
+        let gateway = config.nat.unwrap().gateways().next().unwrap();
+        let cluster = Cluster::start_with(Lab::builder().conf(text)).unwrap();
+        let (before, _) = cluster.active().unwrap();
+        for server in ["serv1", "serv2"] {
+            pin(&cluster, server, gateway, &before);
+        }
+        let lines = cluster.lines(20).unwrap();
+        cluster.wait_until_all_flow(&lines, SETTLE_MAX).unwrap();
+        let answer = cluster.atmctl(&before, &["failover"]).unwrap();
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+        let (after, _) = cluster.active().unwrap();
+        assert_ne!(before, after);
+
+        // What servers answer comes to the former ATM, of old connections and of new ones.
+        cluster.wait_until_all_flow(&lines, SETTLE_MAX).unwrap();
+        let new = cluster.lines(20).unwrap();
+        cluster.wait_until_all_flow(&new, SETTLE_MAX).unwrap();
+        let relayed = cluster.counter(&before, "relayed").unwrap();
+        assert!(relayed > 100, "{family:?}: {relayed}");
+        assert_eq!(cluster.counter(&after, "relayed").unwrap(), 0);
+        for report in [lines.finish(SETTLE_MAX), new.finish(SETTLE_MAX)] {
+            assert!(report.is_unbroken(), "{family:?}: {report:#?}");
+        }
+    }
 }
 
 fn conflicts(cluster: &Cluster, host: &str) -> Vec<Value> {

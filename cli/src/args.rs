@@ -87,6 +87,9 @@ pub(crate) enum Command {
     /// Steer single ATMs
     #[command(subcommand)]
     Atm(Atm),
+    /// Steer single servers
+    #[command(subcommand)]
+    Server(Server),
     /// Check, show and apply configurations
     #[command(subcommand)]
     Config(Config),
@@ -96,6 +99,8 @@ pub(crate) enum Command {
     Trace(Trace),
     /// Show the digest of the replicated state of the ATM that answers: equal at equal indexes on all ATMs
     Digest,
+    /// Show what happened to servers, services and scripts, and which ATM became active
+    Events(Events),
     /// Say what an active ATM would do with each frame of a capture, without asking the cluster
     Explain(Explain),
     /// Print the version of atmctl
@@ -153,6 +158,75 @@ pub(crate) struct Trace {
 }
 
 #[derive(Debug, ClapArgs)]
+pub(crate) struct Events {
+    /// Go on with what happens from now on, until Ctrl-C
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// Only events of a greater number than this one
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub(crate) after: u64,
+}
+
+/// Whom an order is about.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Ordered {
+    /// The server, as the configuration names it
+    #[arg(value_name = "SERVER")]
+    pub(crate) name: String,
+    /// Only this service of it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) service: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Order {
+    /// No new connections; those of sticky clients still come
+    Drain {
+        #[command(flatten)]
+        whom: Ordered,
+        /// Send sticky clients elsewhere, too
+        #[arg(long)]
+        all: bool,
+    },
+    /// No new connections at all
+    Disable {
+        #[command(flatten)]
+        whom: Ordered,
+    },
+    /// End drain and disable
+    Enable {
+        #[command(flatten)]
+        whom: Ordered,
+    },
+    /// Another share of new connections than the configuration says
+    Weight {
+        #[command(flatten)]
+        whom: Ordered,
+        /// From 0 to 65535, or `default`: as the configuration says
+        #[arg(value_name = "WEIGHT", value_parser = parse_weight)]
+        weight: Weight,
+    },
+}
+
+/// A weight by order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Weight {
+    /// As the configuration says.
+    Default,
+    /// This.
+    Given(u16),
+}
+
+impl Weight {
+    pub(crate) fn given(self) -> Option<u16> {
+        match self {
+            Self::Default => None,
+            Self::Given(weight) => Some(weight),
+        }
+    }
+}
+
+#[derive(Debug, ClapArgs)]
 pub(crate) struct Explain {
     /// The configuration file; - is stdin
     #[arg(long, value_name = "FILE")]
@@ -181,6 +255,43 @@ pub(crate) enum Atm {
         /// The ATM, as AtmPool names it; it must be stopped
         name: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Server {
+    /// Print the commands that make a host a server without atmd, without asking the cluster
+    Setup(ServerSetup),
+    #[command(flatten)]
+    Order(Order),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ServerSetup {
+    /// Print the commands; nothing is changed by atmctl itself
+    #[arg(long, required = true)]
+    pub(crate) print: bool,
+    /// The configuration file; - is stdin
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/etc/clusterserver/clusterserver.conf"
+    )]
+    pub(crate) conf: PathBuf,
+    /// Addresses of the names in the configuration, in the form of /etc/hosts
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hosts: Option<PathBuf>,
+    /// The server, as its Server line writes it, or its address [default: the name of this host]
+    #[arg(long, value_name = "SERVER")]
+    pub(crate) name: Option<String>,
+    /// The interface towards the ATMs and the clients
+    #[arg(long, value_name = "NAME", default_value = "eth0")]
+    pub(crate) interface: String,
+    /// The MTU of the interface, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 1500, value_parser = clap::value_parser!(u32).range(68..=65_536))]
+    pub(crate) mtu: u32,
+    /// The way back instead
+    #[arg(long)]
+    pub(crate) undo: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -223,6 +334,14 @@ fn parse_timeout(text: &str) -> Result<Duration, String> {
     } else {
         Err(format!("must be more than 0 and at most {SECONDS_MAX}"))
     }
+}
+
+fn parse_weight(text: &str) -> Result<Weight, String> {
+    if text == "default" {
+        return Ok(Weight::Default);
+    }
+    let weight = text.parse().map(Weight::Given);
+    weight.map_err(|_| "must be a whole number from 0 to 65535, or `default`".to_owned())
 }
 
 fn parse_neighbour(text: &str) -> Result<(IpAddr, MacAddr), String> {

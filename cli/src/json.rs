@@ -75,6 +75,8 @@ pub(crate) struct Atm {
     pub(crate) applied_index: u64,
     pub(crate) lag: u64,
     pub(crate) reachable: bool,
+    /// It alone sees every server down.
+    pub(crate) suspected: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -102,6 +104,8 @@ pub(crate) struct VirtualService {
     pub(crate) connections: u64,
     pub(crate) scheduler: String,
     pub(crate) replication: String,
+    pub(crate) fallback: Option<String>,
+    pub(crate) on_down: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -110,6 +114,29 @@ pub(crate) struct Server {
     pub(crate) address: String,
     pub(crate) method: String,
     pub(crate) services: Vec<ServerService>,
+    /// Why it answers no ping.
+    pub(crate) down: Option<Finding>,
+    /// About the whole server.
+    pub(crate) order: Option<Order>,
+    /// What atmd on the server said last; `None`: nothing, as where there is none.
+    pub(crate) report: Option<ServerReport>,
+}
+
+/// What a server says of itself.
+#[derive(Debug, Serialize)]
+pub(crate) struct ServerReport {
+    pub(crate) age_ms: u64,
+    /// So old that the server has fallen silent.
+    pub(crate) stale: bool,
+    /// In force there; `None`: what its own file says.
+    pub(crate) config_version: Option<u64>,
+    /// Why the latest version is not in force there as a whole.
+    pub(crate) error: Option<String>,
+    pub(crate) load_1m: Option<f64>,
+    /// As the server counts them.
+    pub(crate) connections: Option<u64>,
+    /// What became of the tunnel's packets.
+    pub(crate) counters: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -118,6 +145,84 @@ pub(crate) struct ServerService {
     pub(crate) healthy: bool,
     pub(crate) weight: u32,
     pub(crate) connections: u64,
+    /// Why it fails its checks.
+    pub(crate) down: Option<Finding>,
+    /// About this service alone.
+    pub(crate) order: Option<Order>,
+    pub(crate) mode: String,
+    pub(crate) weight_configured: u32,
+    pub(crate) fallback: bool,
+}
+
+/// Why something is down.
+#[derive(Debug, Serialize)]
+pub(crate) struct Finding {
+    pub(crate) since_unix_ms: u64,
+    pub(crate) reason: String,
+}
+
+/// An operator's order.
+#[derive(Debug, Serialize)]
+pub(crate) struct Order {
+    pub(crate) mode: Option<String>,
+    pub(crate) weight: Option<u32>,
+    pub(crate) by: String,
+    pub(crate) at_unix_ms: u64,
+}
+
+/// `server drain` and its like.
+#[derive(Debug, Serialize)]
+pub(crate) struct Ordered {
+    pub(crate) server: String,
+    pub(crate) service: Option<String>,
+    pub(crate) changed: bool,
+    pub(crate) connections: u64,
+    pub(crate) index: u64,
+}
+
+/// One line of `events`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Event {
+    pub(crate) number: u64,
+    pub(crate) at_unix_ms: u64,
+    pub(crate) kind: String,
+    pub(crate) server: Option<String>,
+    pub(crate) service: Option<String>,
+    pub(crate) text: String,
+}
+
+impl From<v1::Event> for Event {
+    fn from(event: v1::Event) -> Self {
+        let named = |name: String| (!name.is_empty()).then_some(name);
+        Self {
+            number: event.number,
+            at_unix_ms: event.at_unix_ms,
+            kind: event.kind,
+            server: named(event.server),
+            service: named(event.service),
+            text: event.text,
+        }
+    }
+}
+
+impl From<v1::Finding> for Finding {
+    fn from(finding: v1::Finding) -> Self {
+        Self {
+            since_unix_ms: finding.since_unix_ms,
+            reason: finding.reason,
+        }
+    }
+}
+
+impl From<v1::Order> for Order {
+    fn from(order: v1::Order) -> Self {
+        Self {
+            mode: (!order.mode.is_empty()).then_some(order.mode),
+            weight: order.weight,
+            by: order.by,
+            at_unix_ms: order.at_unix_ms,
+        }
+    }
 }
 
 /// Instants in nanoseconds of the active ATM's boot-time clock; 0: not yet.
@@ -274,6 +379,15 @@ pub(crate) struct Digest {
     pub(crate) sha256: String,
 }
 
+/// `server setup`.
+#[derive(Debug, Serialize)]
+pub(crate) struct ServerCommands {
+    /// Its `Server` line.
+    pub(crate) server: String,
+    /// For a shell.
+    pub(crate) commands: String,
+}
+
 /// `version`.
 #[derive(Debug, Serialize)]
 pub(crate) struct Version {
@@ -364,6 +478,7 @@ impl From<v1::AtmStatus> for Atm {
             applied_index: atm.applied_index,
             lag: atm.lag,
             reachable: atm.reachable,
+            suspected: atm.suspected,
         }
     }
 }
@@ -399,6 +514,8 @@ impl From<v1::VirtualServiceStatus> for VirtualService {
             connections: service.connections,
             scheduler: service.scheduler,
             replication: service.replication,
+            fallback: (!service.fallback.is_empty()).then_some(service.fallback),
+            on_down: service.on_down,
         }
     }
 }
@@ -410,6 +527,26 @@ impl From<v1::ServerStatus> for Server {
             address: server.address,
             method: server.method,
             services: converted(server.services),
+            down: server.down.map(Into::into),
+            order: server.order.map(Into::into),
+            report: server.report.map(ServerReport::from),
+        }
+    }
+}
+
+impl From<v1::ServerReport> for ServerReport {
+    fn from(report: v1::ServerReport) -> Self {
+        let counters = report.counters.into_iter();
+        Self {
+            age_ms: report.age_ms,
+            stale: report.stale,
+            config_version: (!report.from_file).then_some(report.config_version),
+            error: filled(report.error),
+            load_1m: report.load_1m,
+            connections: report.connections,
+            counters: counters
+                .map(|counter| (counter.name, counter.value))
+                .collect(),
         }
     }
 }
@@ -421,6 +558,11 @@ impl From<v1::ServerServiceStatus> for ServerService {
             healthy: service.healthy,
             weight: service.weight,
             connections: service.connections,
+            down: service.down.map(Into::into),
+            order: service.order.map(Into::into),
+            mode: service.mode,
+            weight_configured: service.weight_configured,
+            fallback: service.fallback,
         }
     }
 }

@@ -245,7 +245,12 @@ impl Engine {
                 Err(TryRecvError::Disconnected) => Control::Shutdown,
             };
             match message {
-                Control::Install(table) => self.forwarder.install(*table, now),
+                Control::Install(table) => {
+                    if table.servers.iter().any(|server| server.here) {
+                        self.outlet.reach_own_stack();
+                    }
+                    self.forwarder.install(*table, now);
+                }
                 Control::Addresses6(ours) => {
                     self.forwarder.set_addresses6(ours.address, ours.link_local)
                 }

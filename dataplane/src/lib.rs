@@ -12,6 +12,7 @@ mod multicast;
 pub mod offline;
 mod offload;
 mod outlet;
+mod own_stack;
 mod port;
 #[cfg(atm_sim)]
 pub mod simulation;

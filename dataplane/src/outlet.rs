@@ -14,10 +14,12 @@ use model::planted::{self, Bug};
 use model::sticky::StickyKey;
 use rustix::io::Errno;
 use tokio::sync::mpsc;
+use tracing::warn;
 
 use crate::clock;
 use crate::lease_cell::LeaseCell;
 use crate::offload::{EgressGate, VOICE_MARK};
+use crate::own_stack::OwnStack;
 use crate::port::{Outbox, Push, Sender};
 use crate::stats::{Count, Stats};
 
@@ -42,6 +44,9 @@ pub(crate) struct Outlet {
     /// The error that closed the port, for the engine to see after a flush.
     pub(crate) fault: Option<io::Error>,
     outbox: Outbox,
+    /// The way to the host's own stack, once the table has a server there.
+    own_stack: Option<OwnStack>,
+    frame_len_max: usize,
     lease: Arc<LeaseCell>,
     /// The tenure this batch was decided under; `None`: no lease was held.
     authorised: Option<Epoch>,
@@ -76,6 +81,8 @@ impl Outlet {
             marked: false,
             fault: None,
             outbox: Outbox::new(frame_len_max),
+            own_stack: None,
+            frame_len_max,
             lease,
             authorised: None,
             barred: None,
@@ -89,6 +96,21 @@ impl Outlet {
     pub(crate) fn use_sender(&mut self, sender: Option<Sender>) {
         self.sender = sender;
         self.marked = false;
+    }
+
+    /// A server of the table is this very host: opens the way to it, unless it is open. Where it cannot be opened, what is for it is
+    /// thrown away and counted, and the next table tries again.
+    pub(crate) fn reach_own_stack(&mut self) {
+        // A simulated host has no stack.
+        if self.own_stack.is_some() || cfg!(atm_sim) {
+            return;
+        }
+        match OwnStack::open(self.frame_len_max, self.gate.as_deref()) {
+            Ok(own_stack) => self.own_stack = Some(own_stack),
+            Err(error) => {
+                warn!(%error, "this host's own server cannot be reached: no raw socket");
+            }
+        }
     }
 
     /// Reads the lease for a batch that begins at `now`: what the core is to be told.
@@ -165,7 +187,42 @@ impl Outlet {
             }
         }
         self.outbox.clear();
+        self.flush_own_stack();
         self.staged = Staged::default();
+    }
+
+    /// The same for what goes to the host's own stack. Each packet is a system call, so each has a look at the lease of its own.
+    fn flush_own_stack(&mut self) {
+        let Some(own_stack) = &self.own_stack else {
+            return;
+        };
+        let staged = own_stack.outbox.len();
+        for index in 0..staged {
+            let now = clock::boottime();
+            if !self.covered(now) {
+                self.stats.add(Count::WithheldAtSend, staged - index);
+                break;
+            }
+            let refused = match own_stack.send(index) {
+                Ok(()) => {
+                    self.stats.add(Count::Delivered, 1);
+                    if let Some(epoch) = self.authorised {
+                        self.stats.note_send(epoch, now, true, false);
+                    }
+                    continue;
+                }
+                Err(error) => error,
+            };
+            let count = match Errno::from_io_error(&refused) {
+                Some(Errno::NOBUFS | Errno::AGAIN) => Count::DeliverNoRoom,
+                Some(Errno::MSGSIZE) => Count::DeliverTooLong,
+                _ => Count::DeliverFailed,
+            };
+            self.stats.add(count, 1);
+        }
+        if let Some(own_stack) = &mut self.own_stack {
+            own_stack.outbox.clear();
+        }
     }
 
     /// Has the gate look at what needs the lease, and at nothing else: a backup's ARP requests and relayed frames pass without one.
@@ -209,6 +266,21 @@ impl Sink for Outlet {
     /// Staged like any other frame: a batch that was decided under a lease leaves under it or not at all.
     fn relay(&mut self, head: &[u8], body: &[u8]) {
         let _counted_if_too_long = self.stage(head, body);
+    }
+
+    fn deliver(&mut self, head: &[u8], body: &[u8]) {
+        let own_stack = self.own_stack.as_mut();
+        let mut push = own_stack.map(|own_stack| own_stack.outbox.push(head, body));
+        if push == Some(Push::Full) {
+            self.flush();
+            let own_stack = self.own_stack.as_mut();
+            push = own_stack.map(|own_stack| own_stack.outbox.push(head, body));
+        }
+        match push {
+            Some(Push::Stored) => self.staged.voice = true,
+            Some(Push::Full | Push::TooLong) => self.stats.add(Count::DeliverTooLong, 1),
+            None => self.stats.add(Count::DeliverFailed, 1),
+        }
     }
 
     fn open(&mut self, key: ConnectionKey, pin: Pin) -> bool {
@@ -389,6 +461,47 @@ mod tests {
         outlet.transmit(&[0; 60], &[]);
         outlet.flush();
         assert_eq!(counts(&stats), [1, 2]);
+    }
+
+    /// A way that takes nothing: what the lease covers ends as `DeliverFailed`.
+    #[test]
+    fn what_goes_to_the_own_stack_is_withheld_like_a_frame() {
+        let (mut outlet, lease, stats, _events) = outlet();
+        let counts = |stats: &Stats| {
+            [Count::DeliverFailed, Count::WithheldAtSend].map(|count| stats.count(count))
+        };
+        lease.grant(Epoch(1), soon());
+        outlet.begin(clock::boottime());
+        outlet.deliver(&[0x45; 60], &[]);
+        assert_eq!(counts(&stats), [1, 0], "there is no way yet");
+        outlet.own_stack = Some(OwnStack::closed(1518));
+        outlet.deliver(&[0x45; 60], &[0; 1460]);
+        outlet.flush();
+        assert_eq!(counts(&stats), [2, 0]);
+        outlet.deliver(&[0x45; 60], &[]);
+        lease.revoke();
+        outlet.flush();
+        assert_eq!(counts(&stats), [2, 1], "revoked after the decision");
+        assert_eq!(outlet.begin(clock::boottime()), None);
+        outlet.deliver(&[0x45; 60], &[]);
+        outlet.relay(&[0; 60], &[]);
+        outlet.flush();
+        assert_eq!(counts(&stats), [2, 3], "and nothing rides along with it");
+        outlet.deliver(&[0x45; 1600], &[]);
+        assert_eq!(stats.count(Count::DeliverTooLong), 1);
+    }
+
+    #[test]
+    fn a_full_batch_for_the_own_stack_is_sent_and_goes_on() {
+        let (mut outlet, lease, stats, _events) = outlet();
+        outlet.own_stack = Some(OwnStack::closed(1518));
+        lease.grant(Epoch(1), soon());
+        outlet.begin(clock::boottime());
+        for _packet in 0..600 {
+            outlet.deliver(&[0x45; 60], &[]);
+        }
+        outlet.flush();
+        assert_eq!(stats.count(Count::DeliverFailed), 600);
     }
 
     #[test]

@@ -34,6 +34,14 @@ pub enum Count {
     SendFailed,
     /// There was no open port (the interface is gone or down).
     NoPort,
+    /// Given to the host's own stack.
+    Delivered,
+    /// The host's own stack had no room (`ENOBUFS`, `EAGAIN`).
+    DeliverNoRoom,
+    /// Longer than the loopback interface's MTU (`EMSGSIZE`).
+    DeliverTooLong,
+    /// Any other refusal of the host's own stack, or there is no way to it.
+    DeliverFailed,
     /// The port failed and was closed.
     PortFailures,
     /// The port was opened again.
@@ -46,7 +54,7 @@ pub enum Count {
 
 impl Count {
     /// All of them, each at its place.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::Sent,
         Self::WithheldAtSend,
         Self::NoBuffers,
@@ -55,6 +63,10 @@ impl Count {
         Self::FrameBeyondMtu,
         Self::SendFailed,
         Self::NoPort,
+        Self::Delivered,
+        Self::DeliverNoRoom,
+        Self::DeliverTooLong,
+        Self::DeliverFailed,
         Self::PortFailures,
         Self::PortReopened,
         Self::EventsFull,
@@ -72,6 +84,10 @@ impl Count {
             Self::FrameBeyondMtu => "frame-beyond-mtu",
             Self::SendFailed => "send-failed",
             Self::NoPort => "no-port",
+            Self::Delivered => "delivered",
+            Self::DeliverNoRoom => "deliver-no-room",
+            Self::DeliverTooLong => "deliver-too-long",
+            Self::DeliverFailed => "deliver-failed",
             Self::PortFailures => "port-failures",
             Self::PortReopened => "port-reopened",
             Self::EventsFull => "events-full",

@@ -3,14 +3,16 @@
 //! Everything that can fail for a reason an operator must remove (a taken port, a missing interface, no permission, a
 //! foreign directory) is opened before anything on the host is changed.
 
+use std::sync::Arc;
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info};
 
 use crate::atm_role::{AtmRole, Prepared};
 use crate::cluster_file::ClusterFile;
 use crate::failure::{Failure, Reason};
-use crate::server_plan;
-use crate::server_role::{self, ServerRole};
+use crate::server_node::ServerNode;
+use crate::server_role;
 use crate::settings::Settings;
 
 /// Signals that end the process in order.
@@ -39,7 +41,7 @@ impl Stop {
 /// The running daemon.
 pub struct App {
     stop: Stop,
-    server: Option<ServerRole>,
+    server: Option<ServerNode>,
     atm: Option<AtmRole>,
 }
 
@@ -67,6 +69,19 @@ impl App {
         Ok(())
     }
 
+    /// Takes back what a killed daemon changed on this host as a server, and says what that was. What an ATM leaves keeps the
+    /// host silent, and stays.
+    pub async fn clean_up(settings: &Settings) -> Result<(), Failure> {
+        let done = server_role::clean_up(&settings.data_dir).await?;
+        for sentence in &done {
+            println!("{sentence}");
+        }
+        if done.is_empty() {
+            println!("nothing to take back");
+        }
+        Ok(())
+    }
+
     /// Opens and starts everything this host has a part in.
     pub async fn start(settings: Settings) -> Result<Self, Failure> {
         let stop = Stop::new()?;
@@ -84,7 +99,10 @@ impl App {
             crate::realtime::advise(&settings, file.config.atm_pool.heartbeat_delay);
         }
         let server = match &part.server {
-            Some(name) => Some(start_server_role(&settings, &file, name).await?),
+            Some(name) => {
+                let guard = prepared.as_ref().map(|atm| Arc::clone(&atm.packets));
+                Some(ServerNode::start(&settings, &file, name, guard).await?)
+            }
             None => None,
         };
         let atm = prepared.map(AtmRole::start);
@@ -93,39 +111,37 @@ impl App {
 
     /// Runs until a signal or a failure, and ends in order.
     pub async fn run(mut self) -> Result<(), Failure> {
-        let outcome = match &mut self.atm {
-            None => {
-                self.stop.wait().await;
-                Ok(())
+        let outcome = tokio::select! {
+            () = self.stop.wait() => Ok(()),
+            failure = ended(&mut self.atm, AtmRole::failure) => Err(failure),
+            failure = ended(&mut self.server, ServerNode::failure) => {
+                self.server = None;
+                Err(failure)
             }
-            Some(atm) => tokio::select! {
-                () = self.stop.wait() => Ok(()),
-                failure = atm.failure() => Err(failure),
-            },
         };
         match &outcome {
             Ok(()) => info!("ending in order"),
             Err(failure) => error!(%failure, "ending"),
         }
-        if let Some(atm) = self.atm {
-            atm.shutdown().await;
-        }
+        let guarded = match self.atm {
+            Some(atm) => Some(atm.shutdown().await),
+            None => None,
+        };
         if let Some(server) = self.server {
             server.stop().await?;
+        }
+        // Last: while the server role has a VIP on this host, the kernel would answer stragglers for it.
+        if let Some(packets) = guarded {
+            packets.unguard().await;
         }
         outcome.map_err(Failure)
     }
 }
 
-async fn start_server_role(
-    settings: &Settings,
-    file: &ClusterFile,
-    name: &str,
-) -> Result<ServerRole, Reason> {
-    let plan = server_plan::plan(settings, file, name)
-        .await
-        .ok_or(Reason::NoPart)?;
-    let role = server_role::start(plan).await?;
-    info!(server = name, "server role started");
-    Ok(role)
+/// Why a role has ended by itself; never without the role.
+async fn ended<R>(role: &mut Option<R>, failure: impl AsyncFnOnce(&mut R) -> Reason) -> Reason {
+    match role {
+        Some(role) => failure(role).await,
+        None => std::future::pending().await,
+    }
 }

@@ -227,8 +227,9 @@ impl AtmRole {
         }
     }
 
-    /// Hands over if it is active, then falls silent and ends.
-    pub(crate) async fn shutdown(mut self) {
+    /// Hands over if it is active, then falls silent and ends. What is left is the guard of its VIPs: it goes when nothing on this host
+    /// could answer for them.
+    pub(crate) async fn shutdown(mut self) -> Arc<Packets> {
         let (answer, wait) = oneshot::channel();
         if self
             .hand_overs
@@ -248,6 +249,6 @@ impl AtmRole {
         })
         .await;
         self.engine.shutdown().await;
-        self.packets.unguard().await;
+        self.packets
     }
 }

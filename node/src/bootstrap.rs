@@ -103,6 +103,23 @@ impl Other {
     }
 }
 
+impl Other {
+    /// Tells the other what the checks of this ATM say.
+    pub(crate) async fn report(
+        &self,
+        report: v1::HealthReport,
+        limit: Duration,
+    ) -> Result<(), Status> {
+        let mut client = self.client.clone();
+        match tokio::time::timeout(limit, client.report(report)).await {
+            Ok(reply) => reply.map(|_| ()),
+            Err(_) => Err(Status::deadline_exceeded(format!(
+                "no answer within {limit:?}"
+            ))),
+        }
+    }
+}
+
 /// An ATM that cannot take part.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BootstrapError {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use proto::v1::admin_client::AdminClient;
+use proto::v1::nodes_client::NodesClient;
 use proto::v1::peer_client::PeerClient;
 #[cfg(not(atm_sim))]
 use tonic::transport::server::TcpIncoming;
@@ -25,6 +26,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
 /// A frozen peer is noticed by this at the latest, even with nothing under way.
 const KEEPALIVE: Duration = Duration::from_millis(500);
 
+/// The same between a server and an ATM: a thousand servers must not be heard for their pings.
+const NODE_KEEPALIVE: Duration = Duration::from_secs(5);
+
+/// Largest report or plan: 1024 VIPs and the reason of a failure fit many times.
+pub(crate) const NODE_MESSAGE_MAX: usize = 256 * 1024;
+
 /// Largest message: an append of openraft's most entries, each a full batch of connection records, fits.
 pub(crate) const MESSAGE_MAX: usize = 64 * 1024 * 1024;
 
@@ -39,6 +46,17 @@ pub(crate) fn to_peer(address: &str) -> Result<Channel, tonic::transport::Error>
     Ok(connect_lazy(&endpoint))
 }
 
+/// A channel from a server to an ATM's Peer address.
+pub(crate) fn to_atm(address: &str) -> Result<Channel, tonic::transport::Error> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))?
+        .connect_timeout(NODE_KEEPALIVE)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(NODE_KEEPALIVE)
+        .keep_alive_timeout(NODE_KEEPALIVE)
+        .keep_alive_while_idle(true);
+    Ok(connect_lazy(&endpoint))
+}
+
 #[cfg(not(atm_sim))]
 fn connect_lazy(endpoint: &Endpoint) -> Channel {
     endpoint.connect_lazy()
@@ -49,6 +67,13 @@ pub(crate) fn peer_client(channel: Channel) -> PeerClient<Channel> {
     PeerClient::new(channel)
         .max_decoding_message_size(MESSAGE_MAX)
         .max_encoding_message_size(MESSAGE_MAX)
+}
+
+/// The Nodes service at the other end.
+pub(crate) fn node_client(channel: Channel) -> NodesClient<Channel> {
+    NodesClient::new(channel)
+        .max_decoding_message_size(NODE_MESSAGE_MAX)
+        .max_encoding_message_size(NODE_MESSAGE_MAX)
 }
 
 /// The Admin service at the other end.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use std::{fs, io};
 
 use model::conf::{self, Config, Diagnostic, Host, Severity};
+use model::server::{Names, Resolved};
 use sha2::{Digest, Sha256};
 use tracing::warn;
 
@@ -115,9 +116,14 @@ impl ClusterFile {
 
     /// The address of a host in it.
     pub(crate) fn address(&self, host: &Host) -> Option<IpAddr> {
-        match host {
-            Host::Address(address) => Some(*address),
-            Host::Name(name) => self.hosts.get(name).copied(),
+        self.resolved().address(host)
+    }
+
+    /// The same as the model reads it.
+    pub(crate) fn resolved(&self) -> Resolved<'_> {
+        Resolved {
+            config: &self.config,
+            hosts: &self.hosts,
         }
     }
 
@@ -128,25 +134,30 @@ impl ClusterFile {
 
     /// The ATMs in order of promotion: name and address.
     pub(crate) fn atms(&self) -> Vec<(String, IpAddr)> {
-        let atms = &self.config.atm_pool.atms;
-        atms.iter()
-            .filter_map(|atm| Some((atm.host.to_string(), self.address(&atm.host)?)))
-            .collect()
+        self.resolved().atms()
     }
 
-    /// What this host is, by `name` or, without one, by its host name and its local addresses.
+    /// What this host is, by `name` or, without one, by its host name and its local addresses. A host that `name` makes an ATM is a
+    /// server, too, where a `Server` line has another address of it, and the other way round.
     pub(crate) fn part(&self, name: Option<&str>) -> Part {
-        let own = OwnNames::read(name);
-        let atm = self
-            .config
-            .atm_pool
-            .atms
-            .iter()
-            .map(|atm| &atm.host)
-            .find(|host| own.is(host, self.address(host)));
-        let server = self.config.servers.iter().find(|server| {
-            name == Some(server.name.as_str()) || own.is(&server.host, self.address(&server.host))
-        });
+        self.part_of(&own_names(name))
+    }
+
+    fn part_of(&self, own: &Names) -> Part {
+        let atms = || self.config.atm_pool.atms.iter().map(|atm| &atm.host);
+        // A simulated host has a name, and the machine's own addresses are none of its.
+        let has = |host: &Host| {
+            let address = self.address(host);
+            !cfg!(atm_sim) && address.is_some_and(|address| own.addresses.contains(&address))
+        };
+        let atm = atms().find(|host| own.is(host, self.address(host)));
+        let servers = || self.config.servers.iter();
+        let server = own.server(&self.resolved());
+        let (atm, server) = match (atm, server) {
+            (Some(atm), None) => (Some(atm), servers().find(|server| has(&server.host))),
+            (None, Some(server)) => (atms().find(|host| has(host)), Some(server)),
+            both => both,
+        };
         Part {
             atm: atm.map(ToString::to_string),
             server: server.map(|server| server.name.clone()),
@@ -163,39 +174,14 @@ pub(crate) struct Part {
     pub(crate) server: Option<String>,
 }
 
-/// By what this host may be called.
-struct OwnNames {
-    given: Option<String>,
-    host_names: Vec<String>,
-    addresses: Vec<IpAddr>,
-}
-
-impl OwnNames {
-    fn read(given: Option<&str>) -> Self {
-        let node = rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .to_lowercase();
-        let short = node.split('.').next().unwrap_or_default().to_owned();
-        let addresses = host::local_addresses();
-        Self {
-            given: given.map(str::to_lowercase),
-            host_names: vec![node, short],
-            addresses,
-        }
-    }
-
-    fn is(&self, host: &Host, address: Option<IpAddr>) -> bool {
-        let written = host.to_string();
-        match &self.given {
-            Some(given) => {
-                *given == written || address.is_some_and(|address| *given == address.to_string())
-            }
-            None => {
-                self.host_names.contains(&written)
-                    || address.is_some_and(|address| self.addresses.contains(&address))
-            }
-        }
+/// By what this host may be called; `given` is the name in atmd.toml.
+pub(crate) fn own_names(given: Option<&str>) -> Names {
+    let node = host::name();
+    let short = node.split('.').next().unwrap_or_default().to_owned();
+    Names {
+        given: given.map(str::to_owned),
+        host_names: vec![node, short],
+        addresses: host::local_addresses(),
     }
 }
 
@@ -227,5 +213,46 @@ async fn resolve(config: &Config) -> Result<BTreeMap<String, IpAddr>, ClusterFil
         Ok(hosts)
     } else {
         Err(ClusterFileError::Unresolved(unknown))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "\
+        Services\n  Service web tcp:80 connect\nEndServices\n\
+        Servers\n  Server one fd00:10:1::1 tunnel\n  Server two 10.1.0.2 tunnel\n  Server far 10.1.0.11 tunnel\nEndServers\n\
+        ServerPool Pool\n  AddServer one web/1\n  AddServer two web/1\n  AddServer far web/1\nEndServerPool\n\
+        AtmPool ATMs\n  AddAtm 10.1.0.1\n  AddAtm 10.1.0.2\n  AddAtm 10.1.0.3\nEndAtmPool\n\
+        VirtualHost www\n  Address 10.1.0.100\n  AddAtmPool ATMs\n  AddServerPool Pool\nEndVirtualHost\n";
+
+    #[tokio::test]
+    async fn a_host_has_both_roles_by_any_of_its_addresses() {
+        let (file, _) = ClusterFile::parse("test", FILE.to_owned()).await.unwrap();
+        let part = |name: Option<&str>, addresses: &[&str]| {
+            let own = Names {
+                given: name.map(str::to_owned),
+                host_names: vec!["host".to_owned()],
+                addresses: addresses.iter().map(|own| own.parse().unwrap()).collect(),
+            };
+            let part = file.part_of(&own);
+            (part.atm, part.server)
+        };
+        let both = |atm: &str, server: &str| (Some(atm.to_owned()), Some(server.to_owned()));
+        let first = ["10.1.0.1", "fd00:10:1::1"];
+        for name in [None, Some("10.1.0.1"), Some("one")] {
+            assert_eq!(part(name, &first), both("10.1.0.1", "one"), "{name:?}");
+        }
+        assert_eq!(
+            part(Some("10.1.0.2"), &["10.1.0.2"]),
+            both("10.1.0.2", "two")
+        );
+        let atm = (Some("10.1.0.3".to_owned()), None);
+        assert_eq!(part(Some("10.1.0.3"), &["10.1.0.3"]), atm);
+        assert_eq!(part(None, &["10.1.0.3"]), atm);
+        let server = (None, Some("far".to_owned()));
+        assert_eq!(part(Some("far"), &["10.1.0.11"]), server);
+        assert_eq!(part(Some("nobody"), &first), (None, None));
     }
 }

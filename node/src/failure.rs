@@ -46,6 +46,8 @@ pub(crate) enum Reason {
     Runtime(io::Error),
     /// The engine ended by itself.
     EngineEnded(String),
+    /// The task of the server ended by itself.
+    ServerEnded(String),
     /// Consensus ended by itself, as after a failed write.
     ConsensusEnded(String),
 }
@@ -95,7 +97,7 @@ impl Reason {
             Self::ServerRole(error) => error.exit_code(),
             Self::DataDir(_) | Self::Listen(..) | Self::Engine(_) => 69,
             Self::Runtime(_) => 71,
-            Self::EngineEnded(_) | Self::ConsensusEnded(_) => 70,
+            Self::EngineEnded(_) | Self::ServerEnded(_) | Self::ConsensusEnded(_) => 70,
         }
     }
 }
@@ -138,6 +140,7 @@ impl fmt::Display for Reason {
             Self::PeerAddress(address) => write!(f, "{address} is not an address other ATMs can be reached at"),
             Self::Runtime(error) => write!(f, "the system refuses what every process needs: {error}"),
             Self::EngineEnded(reason) => write!(f, "the packet engine ended: {reason}"),
+            Self::ServerEnded(reason) => write!(f, "the server role ended: {reason}; start atmd again, which takes back what it left"),
             Self::ConsensusEnded(reason) => write!(f, "consensus ended: {reason}"),
         }
     }

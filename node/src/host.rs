@@ -6,6 +6,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use dataplane_core::Interface;
 use pnet::datalink;
 
+/// The host name, in lower case.
+pub(crate) fn name() -> String {
+    let system = rustix::system::uname();
+    system.nodename().to_string_lossy().to_lowercase()
+}
+
 /// Addresses of all interfaces but the loopback's.
 pub(crate) fn local_addresses() -> Vec<IpAddr> {
     let interfaces = datalink::interfaces();

@@ -21,7 +21,7 @@ mod raft;
 mod realtime;
 mod replicator;
 mod routing;
-mod server_plan;
+mod server_node;
 pub mod server_role;
 mod settings;
 #[cfg(atm_sim)]

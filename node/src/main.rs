@@ -19,6 +19,9 @@ struct Args {
     /// Check the settings and the cluster's configuration, and end
     #[arg(long)]
     check: bool,
+    /// Take back what a killed atmd left on this host as a server, and end
+    #[arg(long, conflicts_with = "check")]
+    clean_up: bool,
 }
 
 fn main() -> ExitCode {
@@ -39,6 +42,9 @@ fn try_main(args: &Args) -> Result<(), Failure> {
     runtime.block_on(async {
         if args.check {
             return App::check(&settings).await;
+        }
+        if args.clean_up {
+            return App::clean_up(&settings).await;
         }
         node::init_telemetry(&settings);
         App::start(settings).await?.run().await

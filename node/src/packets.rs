@@ -37,6 +37,8 @@ struct Parts {
     /// What the kernel says; `None`: it cannot be asked.
     view: Option<View>,
     guard: Option<Guard>,
+    /// VIPs that the server role has on this host, or is about to.
+    served: Vec<IpAddr>,
     /// What the guard was last told, if it succeeded.
     guarded: Option<Guarded>,
     groups: SolicitedNodes,
@@ -81,6 +83,7 @@ impl Packets {
             last: None,
             view: None,
             guard: None,
+            served: Vec::new(),
             guarded: None,
             groups: SolicitedNodes::new(&interface_name),
             groups_told: None,
@@ -135,6 +138,16 @@ impl Packets {
         }
     }
 
+    /// Keeps the kernel from the VIPs that the server role has on this host, whatever the table says: called before it gets them,
+    /// and after it has let go of some.
+    pub(crate) async fn guard_served(&self, vips: &[IpAddr]) {
+        let mut parts = self.parts.lock().await;
+        parts.served = vips.to_vec();
+        let mut guarded = parts.guarded.clone().unwrap_or_default();
+        add_missing(&mut guarded.vips, vips);
+        self.keep_quiet(&mut parts, guarded);
+    }
+
     /// Takes the guard away: for an orderly end only, a kernel that nobody guards might answer for the VIP.
     pub(crate) async fn unguard(&self) {
         if let Some(guard) = self.parts.lock().await.guard.take()
@@ -185,18 +198,23 @@ impl Packets {
             Some(routes) => routes.next_hop(address),
             None => host::next_hop_without_routes(&interface, address),
         });
-        let table = ForwardingTable::compile(&last.state, last.index, next_hop.clone());
+        let own = view.map_or_else(host::local_addresses, |view| view.own.clone());
+        let next = next_hop.clone();
+        let table = ForwardingTable::compile(&last.state, last.index, next, |address| {
+            self.is_ours(&own, address)
+        });
         let sizes = Sizes {
             vips: table.vips.len(),
             services: table.services.len(),
             servers: table.servers.len(),
         };
+        let mut vips = table.vips.clone();
+        add_missing(&mut vips, &parts.served);
         let guarded = Guarded {
-            vips: table.vips.clone(),
+            vips,
             nat_servers: last.nat_servers.clone(),
-            own: view.map_or_else(host::local_addresses, |view| view.own.clone()),
+            own: own.clone(),
         };
-        let own = guarded.own.clone();
         let here = |address: IpAddr| next_hop.of(address) == Some(address);
         let atms = last.state.current().into_iter().flat_map(|current| {
             let atms = current.config.atm_pool.atms.iter();
@@ -227,11 +245,7 @@ impl Packets {
         let Some((state, own)) = &others.last else {
             return;
         };
-        // A simulated host has no other addresses, and the machine's own are none of its.
-        let ours = |address: IpAddr| {
-            address == IpAddr::V4(self.interface.address)
-                || (!cfg!(atm_sim) && own.contains(&address))
-        };
+        let ours = |address| self.is_ours(own, address);
         let is_here = |address| others.here.contains(&address);
         let now = OtherAtms::of(state, others.tenure.as_ref(), ours, is_here);
         if others.told.as_ref() == Some(&now) {
@@ -241,6 +255,12 @@ impl Packets {
             warn!("the engine has stopped; the other ATMs are not told");
         }
         others.told = Some(now);
+    }
+
+    /// Whether an address is this host's, of whose interfaces `own` are. A simulated host has no other addresses than its
+    /// interface's, and the machine's own are none of its.
+    fn is_ours(&self, own: &[IpAddr], address: IpAddr) -> bool {
+        address == IpAddr::V4(self.interface.address) || (!cfg!(atm_sim) && own.contains(&address))
     }
 
     /// Keeps the kernel silent about the VIPs, and has it hear who asks for them. Without nft, or without a group, the
@@ -282,6 +302,14 @@ impl Packets {
                 error = format!("{error:#}"),
                 "the kernel is not kept from answering for the VIP"
             ),
+        }
+    }
+}
+
+fn add_missing(to: &mut Vec<IpAddr>, from: &[IpAddr]) {
+    for address in from {
+        if !to.contains(address) {
+            to.push(*address);
         }
     }
 }

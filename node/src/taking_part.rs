@@ -8,19 +8,20 @@ use std::sync::{Arc, Mutex};
 use model::ids::NodeId;
 use openraft::async_runtime::WatchReceiver;
 use proto::v1::admin_server::AdminServer;
+use proto::v1::nodes_server::NodesServer;
 use proto::v1::peer_server::PeerServer;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::api::{AdminService, Cluster};
+use crate::api::{AdminService, Cluster, NodesService, Servers};
 use crate::atm_role::Prepared;
 use crate::bootstrap::{self, Beginning, Myself, Other};
-use crate::channels::{self, MESSAGE_MAX, TcpListener};
+use crate::channels::{self, MESSAGE_MAX, NODE_MESSAGE_MAX, TcpListener};
 use crate::cluster_file::peer_address;
 use crate::failure::Reason;
-use crate::health::Health;
+use crate::health::{Health, HealthView, REPORTS_MAX};
 use crate::housekeeping::keep_house;
 use crate::identity::{DataDir, Member};
 use crate::lease::LeaseKeeper;
@@ -54,6 +55,7 @@ pub(crate) async fn take_part(
     ));
     let peer_service = PeerService::new(Arc::<Myself>::clone(&myself));
     let admin_service = AdminService::default();
+    let nodes_service = NodesService::default();
     let mut tasks = JoinSet::new();
     serve(
         &mut tasks,
@@ -61,6 +63,7 @@ pub(crate) async fn take_part(
         prepared.admins,
         &peer_service,
         &admin_service,
+        &nodes_service,
         &stop,
     );
 
@@ -90,6 +93,8 @@ pub(crate) async fn take_part(
         prepared.conflicts.clone(),
     );
     let (suspicions, told) = mpsc::channel(TOLD_MAX);
+    let (reports, arrived) = mpsc::channel(REPORTS_MAX);
+    let view = HealthView::default();
     peer_service.start(Consensus {
         me: me.0,
         group: member.group(),
@@ -97,6 +102,7 @@ pub(crate) async fn take_part(
         lease: lease.clone(),
         votes: Arc::clone(&votes),
         suspicions,
+        reports,
     });
     let suspecting = Suspecting {
         me,
@@ -129,6 +135,9 @@ pub(crate) async fn take_part(
         Arc::new(Mutex::default()),
         Arc::new(ReplicatorCounters::default()),
     );
+    let servers = Arc::new(Servers::new(prepared.machine.clone(), member.group()));
+    nodes_service.start(Arc::clone(&servers));
+    tasks.spawn(Arc::clone(&servers).run(stop.clone()));
     admin_service.start(Arc::new(Cluster {
         myself: Arc::clone(&myself),
         others: others.clone(),
@@ -137,6 +146,8 @@ pub(crate) async fn take_part(
         lease: lease.clone(),
         packets: Arc::clone(&prepared.packets),
         conflicts: prepared.conflicts,
+        health: view.clone(),
+        servers,
         timeline: Arc::clone(&timeline),
         hand_overs,
         replicator: Arc::clone(&replicator),
@@ -164,9 +175,14 @@ pub(crate) async fn take_part(
         counters: replicator,
     };
     let health = Health {
+        me,
+        group: member.group(),
+        others: others.clone(),
         machine: prepared.machine.clone(),
         raft: raft.clone(),
         lease: tenures.lease.clone(),
+        arrived,
+        view,
     };
     tasks.spawn(suspecting.run(stop.clone()));
     tasks.spawn(health.run(stop.clone()));
@@ -214,15 +230,20 @@ fn serve(
     admins: TcpListener,
     peer_service: &PeerService,
     admin_service: &AdminService,
+    nodes_service: &NodesService,
     stop: &CancellationToken,
 ) {
     let admin = AdminServer::new(admin_service.clone());
     let peer = PeerServer::new(peer_service.clone())
         .max_decoding_message_size(MESSAGE_MAX)
         .max_encoding_message_size(MESSAGE_MAX);
+    let nodes = NodesServer::new(nodes_service.clone())
+        .max_decoding_message_size(NODE_MESSAGE_MAX)
+        .max_encoding_message_size(NODE_MESSAGE_MAX);
     // The other ATMs relay requests to the leader's Peer address: its Admin address may be on its loopback only.
     let for_peers = channels::server()
         .add_service(peer)
+        .add_service(nodes)
         .add_service(admin.clone());
     let for_admins = channels::server().add_service(admin);
     for (router, listener) in [(for_peers, peers), (for_admins, admins)] {

@@ -98,7 +98,7 @@ fn start_sets_everything_up_and_stop_puts_the_host_back() {
             "{table}"
         );
 
-        role.update(vec![VIP2, STANDING_VIP, STANDING_VIP6])
+        role.update(vec![VIP2, STANDING_VIP, STANDING_VIP6], vec![CLIENT])
             .await
             .unwrap();
         let addresses = lab.show("ip", &["-o", "addr", "show", "dev", "lo"]);

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 /// `atmctl status`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Status {
     /// The ATM that answered.
     pub answered_by: String,
@@ -95,12 +95,29 @@ pub struct VirtualHost {
 }
 
 /// A server.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Server {
     /// Its name in the file.
     pub name: String,
     /// What it offers.
     pub services: Vec<ServerService>,
+    /// What atmd on it said last.
+    pub report: Option<ServerReport>,
+}
+
+/// What a server says of itself.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct ServerReport {
+    /// Whether it has fallen silent.
+    pub stale: bool,
+    /// In force there; `None`: what its own file says.
+    pub config_version: Option<u64>,
+    /// Why the latest version is not.
+    pub error: Option<String>,
+    /// Its load average.
+    pub load_1m: Option<f64>,
+    /// Connections as it counts them.
+    pub connections: Option<u64>,
 }
 
 /// A service of a server.

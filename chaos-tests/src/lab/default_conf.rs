@@ -66,6 +66,9 @@ fn set_services(config: &mut Config) {
         replication: Default::default(),
         persist: None,
         mask: None,
+        fallback: None,
+        on_down: Default::default(),
+        tls: Default::default(),
     });
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::Cluster;
+use crate::equipment::Disk;
 use crate::lab::{ATMD, Signal};
 
 use super::chance::Chance;
@@ -224,14 +226,25 @@ fn lose_directory(
     });
     down?;
     to_forget.store(true, Ordering::Relaxed);
-    let data = scene.lab().host(host)?.dir().join("data");
-    match fs::remove_dir_all(&data) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(NemesisError::io(format!(
-            "remove {}",
-            data.display()
-        ))(error)),
-        Ok(()) | Err(_) => Ok(()),
+    let data = Disk::at(scene.lab(), host)?.data()?;
+    empty(&data).map_err(NemesisError::io(format!("empty {}", data.display())))
+}
+
+/// Removes what is in a directory, for good: a power cut does not bring it back. The directory may be where a disk is mounted, and stays.
+fn empty(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        // The disk's own.
+        if entry.file_name() == "lost+found" {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
     }
+    fs::File::open(directory)?.sync_all()
 }
 
 /// Lets the group forget the lost directory, asked of each other ATM until one of them has done it.

@@ -203,10 +203,12 @@ impl World {
     ) {
         let acted = match verdict {
             Verdict::Transmit
+            | Verdict::Deliver
             | Verdict::Held
             | Verdict::Answered
             | Verdict::FragmentationNeeded
             | Verdict::TimeExceeded
+            | Verdict::Reset
             | Verdict::Relayed => true,
             Verdict::Host | Verdict::Drop(_) => false,
         };
@@ -247,7 +249,10 @@ impl World {
                     | DropReason::Stale
                     | DropReason::NoNeighbour
             ),
+            // No service of the simulation wants it.
+            Verdict::Reset => false,
             Verdict::Transmit
+            | Verdict::Deliver
             | Verdict::Held
             | Verdict::Answered
             | Verdict::FragmentationNeeded

@@ -101,7 +101,8 @@ impl World {
         machine.applied = index;
         let engine = &mut process.engine;
         if let Response::Applied(_) | Response::Health(true) = &response {
-            let table = ForwardingTable::compile(&machine.state, index, NextHop::default());
+            let table =
+                ForwardingTable::compile(&machine.state, index, NextHop::default(), |_| false);
             engine.tell(index, Control::Install(Box::new(table)));
         }
         if let Response::Applied(_) | Response::EpochBegun { .. } | Response::EpochEnded = &response
@@ -210,7 +211,7 @@ impl World {
             return;
         }
         if state.current().is_some() {
-            let table = ForwardingTable::compile(state, index, NextHop::default());
+            let table = ForwardingTable::compile(state, index, NextHop::default(), |_| false);
             engine.tell(index, Control::Install(Box::new(table)));
             engine.tell(index, Control::OtherAtms(other_atms(me, state)));
             let all = state.connections().iter().collect();

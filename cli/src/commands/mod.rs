@@ -5,9 +5,12 @@ mod config;
 mod connections;
 mod counters;
 mod digest;
+mod events;
 mod explain;
 mod failover;
 mod local;
+mod order;
+mod server;
 mod status;
 mod trace;
 
@@ -30,10 +33,12 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
         Command::Connections(filter) => connections::run(global, filter).await,
         Command::Failover { to } => failover::run(global, to.as_deref()).await,
         Command::Atm(command) => atm::run(global, command).await,
+        Command::Server(command) => server::run(global, command).await,
         Command::Config(command) => config::run(global, command).await,
         Command::Counters(filter) => counters::run(global, filter).await,
         Command::Trace(arguments) => trace::run(global, arguments).await,
         Command::Digest => digest::run(global).await,
+        Command::Events(arguments) => events::run(global, arguments).await,
         Command::Explain(arguments) => explain::run(global, arguments),
         Command::Version => local::version(global),
         Command::Completions { shell } => local::completions(*shell),

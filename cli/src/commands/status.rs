@@ -3,10 +3,11 @@
 use proto::v1;
 
 use super::READ_TIMEOUT;
+use super::events::time;
 use crate::args::{Format, Global};
 use crate::client::{self, Effect};
 use crate::failure::Failure;
-use crate::json::{Claimant, Role, Status};
+use crate::json::{Claimant, Role, ServerService, Status};
 use crate::output;
 use crate::table::{Cell, Column, Table, Tone};
 
@@ -28,6 +29,9 @@ fn sections(status: &Status, color: bool) -> String {
     append(&mut text, &atms, color);
     append(&mut text, &hosts, color);
     append(&mut text, &servers, color);
+    append(&mut text, &down(status), color);
+    append(&mut text, &orders(status), color);
+    append(&mut text, &reports(status), color);
     append(&mut text, &conflicts(status), color);
     if !status.notices.is_empty() {
         text.push_str("\nNotices:\n");
@@ -100,7 +104,10 @@ fn atms(status: &Status) -> Table<6> {
             Cell::new(role, tone),
             atm.applied_index.into(),
             atm.lag.into(),
-            yes_or_no(atm.reachable),
+            match (atm.reachable, atm.suspected) {
+                (true, true) => Cell::new("suspected", Tone::Bad),
+                (reachable, _) => yes_or_no(reachable),
+            },
             (&atm.address).into(),
         ]);
     }
@@ -144,7 +151,7 @@ fn servers(status: &Status) -> Table<7> {
         Column::Left("ADDRESS"),
         Column::Left("METHOD"),
         Column::Left("SERVICE"),
-        Column::Left("HEALTHY"),
+        Column::Left("STATE"),
         Column::Right("WEIGHT"),
         Column::Right("CONNECTIONS"),
     ]);
@@ -155,7 +162,7 @@ fn servers(status: &Status) -> Table<7> {
                 (&server.address).into(),
                 (&server.method).into(),
                 (&service.name).into(),
-                yes_or_no(service.healthy),
+                state(service),
                 service.weight.into(),
                 service.connections.into(),
             ]);
@@ -165,6 +172,113 @@ fn servers(status: &Status) -> Table<7> {
             let (name, address) = ((&server.name).into(), (&server.address).into());
             table.push([name, address, (&server.method).into(), a, b, c, d]);
         }
+    }
+    table
+}
+
+/// Whether a service of a server takes new connections, in a word.
+fn state(service: &ServerService) -> Cell {
+    match (service.healthy, service.mode.as_str(), service.fallback) {
+        (false, ..) => Cell::new("down", Tone::Bad),
+        (true, "draining" | "draining-all", _) => Cell::new("draining", Tone::Doubtful),
+        (true, "disabled", _) => Cell::new("disabled", Tone::Doubtful),
+        (true, _, true) => Cell::new("fallback", Tone::Plain),
+        (true, _, false) => Cell::new("up", Tone::Plain),
+    }
+}
+
+/// What is down, since when and why.
+fn down(status: &Status) -> Table<4> {
+    let mut table = Table::new([
+        Column::Left("DOWN"),
+        Column::Left("SERVICE"),
+        Column::Left("SINCE"),
+        Column::Left("REASON"),
+    ]);
+    for server in &status.servers {
+        let whole = server.down.iter().map(|down| (ABSENT, down));
+        let services = server.services.iter().filter_map(|service| {
+            let down = service.down.as_ref()?;
+            Some((service.name.as_str(), down))
+        });
+        for (service, down) in whole.chain(services) {
+            table.push([
+                Cell::new(&server.name, Tone::Bad),
+                service.into(),
+                time(down.since_unix_ms).as_str().into(),
+                (&down.reason).into(),
+            ]);
+        }
+    }
+    table
+}
+
+/// What operators have ordered, beside the configuration.
+fn orders(status: &Status) -> Table<6> {
+    let mut table = Table::new([
+        Column::Left("ORDERED"),
+        Column::Left("SERVICE"),
+        Column::Left("MODE"),
+        Column::Left("WEIGHT"),
+        Column::Left("SINCE"),
+        Column::Left("BY"),
+    ]);
+    for server in &status.servers {
+        let whole = server.order.iter().map(|order| (ABSENT, order));
+        let services = server.services.iter().filter_map(|service| {
+            let order = service.order.as_ref()?;
+            Some((service.name.as_str(), order))
+        });
+        for (service, order) in whole.chain(services) {
+            let weight = order.weight.map(|weight| weight.to_string());
+            table.push([
+                Cell::new(&server.name, Tone::Doubtful),
+                service.into(),
+                order.mode.as_deref().unwrap_or(ABSENT).into(),
+                weight.as_deref().unwrap_or(ABSENT).into(),
+                time(order.at_unix_ms).as_str().into(),
+                (&order.by).into(),
+            ]);
+        }
+    }
+    table
+}
+
+/// What servers say of themselves. Servers without atmd are as good as any: they say nothing.
+fn reports(status: &Status) -> Table<6> {
+    let mut table = Table::new([
+        Column::Left("REPORT-OF"),
+        Column::Left("REPORTED"),
+        Column::Left("VERSION"),
+        Column::Right("LOAD"),
+        Column::Right("CONNECTIONS"),
+        Column::Left("STATE"),
+    ]);
+    for server in &status.servers {
+        let Some(report) = &server.report else {
+            let [a, b, c, d] = [ABSENT; 4].map(Cell::from);
+            table.push([(&server.name).into(), "no-report".into(), a, b, c, d]);
+            continue;
+        };
+        let version = report.config_version;
+        let state = match (report.stale, &report.error) {
+            (true, _) => Cell::new("silent", Tone::Doubtful),
+            (false, Some(_)) => Cell::new("failed", Tone::Bad),
+            (false, None) if version == Some(status.config_version) => {
+                Cell::new("in-force", Tone::Plain)
+            }
+            (false, None) => Cell::new("other-version", Tone::Doubtful),
+        };
+        table.push([
+            (&server.name).into(),
+            ago(report.age_ms).into(),
+            version.map_or_else(|| "file".into(), Cell::from),
+            report
+                .load_1m
+                .map_or_else(|| ABSENT.into(), |load| format!("{load:.2}").into()),
+            report.connections.map_or_else(|| ABSENT.into(), Cell::from),
+            state,
+        ]);
     }
     table
 }

@@ -33,6 +33,8 @@ pub(crate) struct Script {
     pub(crate) counters: v1::CountersReply,
     pub(crate) digest: v1::DigestReply,
     pub(crate) traced: Vec<Event>,
+    pub(crate) events: Vec<v1::EventsReply>,
+    pub(crate) ordered: v1::OrderServerReply,
     /// How the stream of decisions ends; without it, it does not.
     pub(crate) trace_end: Option<(Code, String)>,
 }
@@ -58,6 +60,8 @@ pub(crate) enum Asked {
     Counters(v1::CountersRequest),
     Digest,
     Trace(v1::TraceRequest),
+    Events(v1::EventsRequest),
+    Order(v1::OrderServerRequest),
 }
 
 /// A running double; it ends when dropped.
@@ -157,6 +161,27 @@ impl Admin for Service {
     type ListConnectionsStream =
         Pin<Box<dyn Stream<Item = Result<v1::ConnectionList, Status>> + Send>>;
     type TraceStream = Pin<Box<dyn Stream<Item = Result<v1::TraceReply, Status>> + Send>>;
+    type EventsStream = Pin<Box<dyn Stream<Item = Result<v1::EventsReply, Status>> + Send>>;
+
+    async fn events(
+        &self,
+        request: Request<v1::EventsRequest>,
+    ) -> Result<Response<Self::EventsStream>, Status> {
+        let pages = self
+            .answer(request, Asked::Events, &self.script.events)
+            .await?
+            .into_inner();
+        let pages = tokio_stream::iter(pages.into_iter().map(Ok));
+        Ok(Response::new(Box::pin(pages)))
+    }
+
+    async fn order_server(
+        &self,
+        request: Request<v1::OrderServerRequest>,
+    ) -> Result<Response<v1::OrderServerReply>, Status> {
+        self.answer(request, Asked::Order, &self.script.ordered)
+            .await
+    }
 
     async fn status(
         &self,

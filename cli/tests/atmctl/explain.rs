@@ -268,6 +268,33 @@ fn what_is_not_forwarded_is_named() {
 }
 
 #[test]
+fn what_goes_to_the_atms_own_server_is_told_and_nothing_of_it_is_sent() {
+    let conf = CONF.replace("serv1 10.0.0.11", "serv1 10.0.0.1");
+    let packets = [
+        tcp(40_000, 80, SYN, &[]),
+        tcp(40_000, 80, ACK, b"GET / HTTP/1.0\r\n"),
+    ];
+    let capture = pcap(&at_once(packets.each_ref().map(to_atm)));
+    let run = explain(&conf, &capture, &[]);
+    let delivered = ("deliver", Some("serv1"), 0);
+    let told = lines(&run);
+    let told: Vec<_> = told.iter().map(|line| (line.1, line.2, line.3)).collect();
+    assert_eq!(told, [delivered; 2]);
+    assert_eq!(
+        run.lines[0]["reason"],
+        "first packet, connection recorded; given to this host's own stack"
+    );
+    assert_eq!(run.sent, pcap(&[]));
+    // Another ATM sends the same to it over the wire.
+    let to_other = |packet: &Packet| packet.frame(ROUTER_MAC, mac(Ipv4Addr::new(10, 0, 0, 2)));
+    let capture = pcap(&at_once(packets.each_ref().map(to_other)));
+    let run = explain(&conf, &capture, &["--own", "10.0.0.2"]);
+    let told = lines(&run);
+    let told: Vec<_> = told.iter().map(|line| (line.1, line.2, line.3)).collect();
+    assert_eq!(told, [("transmit", Some("serv1"), 1); 2]);
+}
+
+#[test]
 fn every_form_of_capture_tells_the_same() {
     let packets = [
         tcp(40_000, 80, SYN, &[]),

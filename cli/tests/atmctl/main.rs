@@ -14,15 +14,21 @@ mod digest;
 #[cfg(test)]
 mod double;
 #[cfg(test)]
+mod events;
+#[cfg(test)]
 mod explain;
 #[cfg(test)]
 mod failover;
 #[cfg(test)]
 mod local;
 #[cfg(test)]
+mod orders;
+#[cfg(test)]
 mod reach;
 #[cfg(test)]
 mod run;
+#[cfg(test)]
+mod server;
 #[cfg(test)]
 mod status;
 #[cfg(test)]

@@ -15,6 +15,7 @@ fn atm(name: &str, node: u64, role: i32, applied_index: u64, reachable: bool) ->
         reachable,
         node,
         address: format!("10.0.0.{node}"),
+        suspected: node == 4,
     }
 }
 
@@ -44,6 +45,8 @@ fn example() -> v1::StatusReply {
                     connections: 12,
                     scheduler: "wrr".into(),
                     replication: "quorum".into(),
+                    fallback: "idle".into(),
+                    on_down: "reset".into(),
                 }],
             },
             v1::VirtualHostStatus {
@@ -63,20 +66,48 @@ fn example() -> v1::StatusReply {
                         healthy: true,
                         weight: 10,
                         connections: 12,
+                        mode: "draining".into(),
+                        weight_configured: 2,
+                        ..Default::default()
                     },
                     v1::ServerServiceStatus {
                         name: "imap".into(),
                         healthy: false,
                         weight: 1,
                         connections: 0,
+                        mode: "draining".into(),
+                        weight_configured: 1,
+                        down: Some(v1::Finding {
+                            since_unix_ms: 1_700_000_000_123,
+                            reason: "connection refused (2 of 3 ATMs)".into(),
+                        }),
+                        ..Default::default()
                     },
                 ],
+                order: Some(v1::Order {
+                    mode: "draining".into(),
+                    weight: Some(10),
+                    by: "atm2".into(),
+                    at_unix_ms: 1_700_000_000_000,
+                }),
+                report: Some(v1::ServerReport {
+                    age_ms: 2_100,
+                    config_version: 3,
+                    load_1m: Some(0.4249),
+                    connections: Some(11),
+                    counters: vec![v1::Counter {
+                        name: "delivered".into(),
+                        value: 99,
+                    }],
+                    ..v1::ServerReport::default()
+                }),
+                ..Default::default()
             },
             v1::ServerStatus {
                 name: "idle".into(),
                 address: "10.0.0.12".into(),
                 method: "direct".into(),
-                services: vec![],
+                ..Default::default()
             },
         ],
         connections: 12,
@@ -147,17 +178,27 @@ ATM   ROLE      APPLIED   LAG  REACHABLE  ADDRESS
 atm1  active       1200     0  yes        10.0.0.1
 atm2  backup       1199     1  yes        10.0.0.2
 atm3  witness         0  1200  no         10.0.0.3
-atm4  claiming     1200     0  yes        10.0.0.4
+atm4  claiming     1200     0  suspected  10.0.0.4
 atm5  unknown      1200     0  yes        10.0.0.5
 
 VIRTUAL HOST  ADDRESS               SERVICE  PORT    SCHEDULER  REPLICATION  CONNECTIONS
 mail          10.0.0.100,fd00::100  smtp     tcp:25  wrr        quorum                12
 empty         10.0.0.101            -        -       -          -                      -
 
-SERVER  ADDRESS    METHOD  SERVICE  HEALTHY  WEIGHT  CONNECTIONS
-serv1   10.0.0.11  tunnel  smtp     yes          10           12
-serv1   10.0.0.11  tunnel  imap     no            1            0
-idle    10.0.0.12  direct  -        -             -            -
+SERVER  ADDRESS    METHOD  SERVICE  STATE     WEIGHT  CONNECTIONS
+serv1   10.0.0.11  tunnel  smtp     draining      10           12
+serv1   10.0.0.11  tunnel  imap     down           1            0
+idle    10.0.0.12  direct  -        -              -            -
+
+DOWN   SERVICE  SINCE                     REASON
+serv1  imap     2023-11-14T22:13:20.123Z  connection refused (2 of 3 ATMs)
+
+ORDERED  SERVICE  MODE      WEIGHT  SINCE                     BY
+serv1    -        draining  10      2023-11-14T22:13:20.000Z  atm2
+
+REPORT-OF  REPORTED   VERSION  LOAD  CONNECTIONS  STATE
+serv1      2s         3        0.42           11  in-force
+idle       no-report  -           -            -  -
 
 CLAIMED     BY                 WHO           SINCE  LAST  CLAIMS  HEARD-BY
 10.0.0.100  02:00:00:00:09:09  foreign-host  3m20s  4s        17  atm1
@@ -202,29 +243,38 @@ fn the_json() {
             "replication_debt": 2,
             "atms": [
                 {"name": "atm1", "node": 1, "address": "10.0.0.1", "role": "active",
-                 "applied_index": 1200, "lag": 0, "reachable": true},
+                 "applied_index": 1200, "lag": 0, "reachable": true, "suspected": false},
                 {"name": "atm2", "node": 2, "address": "10.0.0.2", "role": "backup",
-                 "applied_index": 1199, "lag": 1, "reachable": true},
+                 "applied_index": 1199, "lag": 1, "reachable": true, "suspected": false},
                 {"name": "atm3", "node": 3, "address": "10.0.0.3", "role": "witness",
-                 "applied_index": 0, "lag": 1200, "reachable": false},
+                 "applied_index": 0, "lag": 1200, "reachable": false, "suspected": false},
                 {"name": "atm4", "node": 4, "address": "10.0.0.4", "role": "claiming",
-                 "applied_index": 1200, "lag": 0, "reachable": true},
+                 "applied_index": 1200, "lag": 0, "reachable": true, "suspected": true},
                 {"name": "atm5", "node": 5, "address": "10.0.0.5", "role": "unknown",
-                 "applied_index": 1200, "lag": 0, "reachable": true},
+                 "applied_index": 1200, "lag": 0, "reachable": true, "suspected": false},
             ],
             "virtual_hosts": [
                 {"name": "mail", "addresses": ["10.0.0.100", "fd00::100"], "services": [
                     {"name": "smtp", "protocol": "tcp", "port": 25, "connections": 12,
-                     "scheduler": "wrr", "replication": "quorum"},
+                     "scheduler": "wrr", "replication": "quorum", "fallback": "idle", "on_down": "reset"},
                 ]},
                 {"name": "empty", "addresses": ["10.0.0.101"], "services": []},
             ],
             "servers": [
                 {"name": "serv1", "address": "10.0.0.11", "method": "tunnel", "services": [
-                    {"name": "smtp", "healthy": true, "weight": 10, "connections": 12},
-                    {"name": "imap", "healthy": false, "weight": 1, "connections": 0},
-                ]},
-                {"name": "idle", "address": "10.0.0.12", "method": "direct", "services": []},
+                    {"name": "smtp", "healthy": true, "weight": 10, "connections": 12, "down": null, "order": null,
+                     "mode": "draining", "weight_configured": 2, "fallback": false},
+                    {"name": "imap", "healthy": false, "weight": 1, "connections": 0, "order": null,
+                     "down": {"since_unix_ms": 1_700_000_000_123_u64, "reason": "connection refused (2 of 3 ATMs)"},
+                     "mode": "draining", "weight_configured": 1, "fallback": false},
+                 ], "down": null,
+                 "order": {"mode": "draining", "weight": 10, "by": "atm2", "at_unix_ms": 1_700_000_000_000_u64},
+                 "report": {
+                    "age_ms": 2_100, "stale": false, "config_version": 3, "error": null,
+                    "load_1m": 0.4249, "connections": 11, "counters": {"delivered": 99},
+                }},
+                {"name": "idle", "address": "10.0.0.12", "method": "direct", "services": [], "down": null,
+                 "order": null, "report": null},
             ],
             "notices": ["atm3 has \u{1b}[2Janother file"],
             "tenure": {
@@ -253,6 +303,69 @@ fn the_json_of_a_cluster_without_an_active_atm_has_nulls() {
         (&json!(null), &json!(null))
     );
     assert_eq!((&json["atms"], &json["notices"]), (&json!([]), &json!([])));
+}
+
+#[test]
+fn reports_tell_who_is_silent_who_failed_and_who_is_elsewhere() {
+    let server = |name: &str, report: v1::ServerReport| v1::ServerStatus {
+        name: name.into(),
+        report: Some(v1::ServerReport {
+            age_ms: 100,
+            ..report
+        }),
+        ..v1::ServerStatus::default()
+    };
+    let version = |config_version| v1::ServerReport {
+        config_version,
+        ..v1::ServerReport::default()
+    };
+    let double = double(v1::StatusReply {
+        config_version: 5,
+        servers: vec![
+            server(
+                "gone",
+                v1::ServerReport {
+                    stale: true,
+                    ..version(5)
+                },
+            ),
+            server(
+                "stuck",
+                v1::ServerReport {
+                    error: "no room".into(),
+                    ..version(4)
+                },
+            ),
+            server("late", version(4)),
+            server(
+                "fresh",
+                v1::ServerReport {
+                    from_file: true,
+                    ..version(0)
+                },
+            ),
+        ],
+        ..v1::StatusReply::default()
+    });
+    let outcome = asking(&double, &["status"]).done();
+    assert!(
+        outcome.stdout.ends_with(
+            "\
+REPORT-OF  REPORTED  VERSION  LOAD  CONNECTIONS  STATE
+gone       0s        5           -            -  silent
+stuck      0s        4           -            -  failed
+late       0s        4           -            -  other-version
+fresh      0s        file        -            -  other-version
+"
+        ),
+        "{}",
+        outcome.stdout
+    );
+    let json = asking(&double, &["--output", "json", "status"])
+        .done()
+        .json();
+    assert_eq!(json["servers"][1]["report"]["error"], json!("no room"));
+    assert_eq!(json["servers"][3]["report"]["config_version"], json!(null));
 }
 
 #[test]

@@ -264,6 +264,10 @@ impl Sink for Null {
         black_box((head, body));
     }
 
+    fn deliver(&mut self, head: &[u8], body: &[u8]) {
+        black_box((head, body));
+    }
+
     fn unstick(&mut self, _key: StickyKey) -> bool {
         true
     }
@@ -288,6 +292,7 @@ fn table(way: &Way, connections_max: usize) -> ForwardingTable {
             id: ServerId(server.into()),
             address,
             next_hop: Some(address),
+            here: false,
             method: way.method,
             source: None,
         }
@@ -297,6 +302,7 @@ fn table(way: &Way, connections_max: usize) -> ForwardingTable {
         next_hop: NextHop::default(),
         sticky: StickyRules::default(),
         vips: vec![vip],
+        gateways: vec![],
         services: vec![VirtualService {
             id: SERVICE,
             vip,
@@ -305,6 +311,7 @@ fn table(way: &Way, connections_max: usize) -> ForwardingTable {
             scheduler: Scheduler::Wrr,
             replication: Replication::Async,
             share: (0..SERVERS).map(|id| (ServerId(id.into()), 1)).collect(),
+            reset: vec![],
         }],
         servers: servers.collect(),
         connections_max,

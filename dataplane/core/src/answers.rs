@@ -1,5 +1,6 @@
 //! ICMP that we send in a VIP's name: echo replies, fragmentation-needed and packet-too-big, time-exceeded.
 
+use std::net::IpAddr;
 use std::ops::{Deref, DerefMut};
 
 use crate::gate::Voice;
@@ -39,6 +40,7 @@ pub(crate) fn echo<B: DerefMut<Target = [u8]>, S: Sink>(
     }
     let head = Head::back(
         packet,
+        packet.destination(),
         packet.payload().len(),
         packet.tos(),
         (ours, asker),
@@ -56,12 +58,12 @@ pub(crate) enum Problem {
     TimeExceeded,
 }
 
-/// Tells the sender of a packet what is wrong with it, in the name of the VIP it wrote to.
+/// Tells the sender of a packet what is wrong with it, in the name of an address that is spoken for here.
 pub(crate) fn error<B: Deref<Target = [u8]>, S: Sink>(
     packet: &Ip<B>,
     problem: Problem,
-    ours: MacAddr,
-    sender: MacAddr,
+    name: IpAddr,
+    (ours, sender): (MacAddr, MacAddr),
     identification: &mut u16,
     voice: &mut Voice<'_, S>,
 ) {
@@ -72,12 +74,13 @@ pub(crate) fn error<B: Deref<Target = [u8]>, S: Sink>(
     let room = len_max - ip_len - icmp::HEADER_LEN;
     let quote = packet.bytes().get(..room).unwrap_or(packet.bytes());
     let len = icmp::HEADER_LEN + quote.len();
-    let mut head = Head::back(packet, len, ERROR_TOS, (ours, sender), identification);
+    let link = (ours, sender);
+    let mut head = Head::back(packet, name, len, ERROR_TOS, link, identification);
     let message = match (packet, problem) {
         (Ip::V4(_), Problem::TooBig { mtu }) => icmp::fragmentation_needed(mtu, quote),
         (Ip::V4(_), Problem::TimeExceeded) => icmp::time_exceeded(quote),
         (Ip::V6(v6), problem) => {
-            let pseudo_header = header6(v6, len, ERROR_TOS).pseudo_header();
+            let pseudo_header = header6(v6, name, len, ERROR_TOS).pseudo_header();
             match problem {
                 Problem::TooBig { mtu } => icmp::packet_too_big(mtu, quote, pseudo_header),
                 Problem::TimeExceeded => icmp::hop_limit_exceeded(quote, pseudo_header),
@@ -95,9 +98,10 @@ struct Head {
 }
 
 impl Head {
-    /// Back to who sent `packet`, from the VIP it was sent to.
+    /// Back to who sent `packet`, from `name`; were that of the other IP version, from whom it was sent to.
     fn back<B: Deref<Target = [u8]>>(
         packet: &Ip<B>,
+        name: IpAddr,
         payload_len: usize,
         tos: u8,
         (ours, to): (MacAddr, MacAddr),
@@ -126,7 +130,10 @@ impl Head {
                     dont_fragment: false,
                     ttl: TTL,
                     protocol: ipv4::ICMP,
-                    source: packet.destination(),
+                    source: match name {
+                        IpAddr::V4(v4) => v4,
+                        IpAddr::V6(_) => packet.destination(),
+                    },
                     destination: packet.source(),
                 };
                 head.push(&link(ethernet::IPV4));
@@ -134,7 +141,7 @@ impl Head {
             }
             Ip::V6(packet) => {
                 head.push(&link(ethernet::IPV6));
-                head.push(&header6(packet, payload_len, tos).bytes());
+                head.push(&header6(packet, name, payload_len, tos).bytes());
             }
         }
         head
@@ -152,6 +159,7 @@ impl Head {
 
 fn header6<B: Deref<Target = [u8]>>(
     packet: &ipv6::Ipv6<B>,
+    name: IpAddr,
     payload_len: usize,
     traffic_class: u8,
 ) -> ipv6::Header {
@@ -160,7 +168,10 @@ fn header6<B: Deref<Target = [u8]>>(
         payload_len: u16::try_from(payload_len).unwrap_or(u16::MAX),
         next_header: ipv6::ICMPV6,
         hop_limit: TTL,
-        source: packet.destination(),
+        source: match name {
+            IpAddr::V6(v6) => v6,
+            IpAddr::V4(_) => packet.destination(),
+        },
         destination: packet.source(),
     }
 }

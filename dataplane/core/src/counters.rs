@@ -25,6 +25,8 @@ pub enum Event {
     NeighbourSolicitation,
     /// A next hop stopped answering, and its Ethernet address was given up.
     NeighbourLost,
+    /// A router on the way to a server by tunnel told a smaller MTU than was known.
+    PathMtuLearned,
     /// A host that is no ATM claimed a VIP, or any other while this ATM held the lease.
     ForeignClaim,
     /// A held frame was sent when its record was committed.
@@ -55,6 +57,7 @@ impl Event {
         Self::UnsolicitedAdvertisement,
         Self::NeighbourSolicitation,
         Self::NeighbourLost,
+        Self::PathMtuLearned,
         Self::ForeignClaim,
         Self::HeldReleased,
         Self::ConnectionOpened,
@@ -77,6 +80,7 @@ impl Event {
             Self::UnsolicitedAdvertisement => "unsolicited-advertisement",
             Self::NeighbourSolicitation => "neighbour-solicitation",
             Self::NeighbourLost => "neighbour-lost",
+            Self::PathMtuLearned => "path-mtu-learned",
             Self::ForeignClaim => "foreign-claim",
             Self::HeldReleased => "held-released",
             Self::ConnectionOpened => "connection-opened",
@@ -124,8 +128,8 @@ impl Counters {
         &self.held_dropped
     }
 
-    /// Frames of every virtual service and server in the table by verdict, in the order of these three. What became later of
-    /// frames that were [`Held`](Verdict::Held) is not told apart.
+    /// Frames of every virtual service and server in the table by verdict, and what became later of those that were
+    /// [`Held`](Verdict::Held), in the order of these three.
     pub fn tallied(&self) -> Vec<Tallied> {
         self.tally.rows()
     }
@@ -145,8 +149,15 @@ impl Counters {
         self.tally.keep(table);
     }
 
-    pub(crate) const fn count_held_dropped(&mut self, reason: DropReason) {
-        self.held_dropped[Verdict::Drop(reason).index()] += 1;
+    pub(crate) fn count_held_dropped(&mut self, reason: DropReason, about: About) {
+        let end = Verdict::Drop(reason);
+        self.held_dropped[end.index()] += 1;
+        self.tally.count_held(about, end);
+    }
+
+    pub(crate) fn count_held_released(&mut self, about: About) {
+        self.note(Event::HeldReleased);
+        self.tally.count_held(about, Verdict::Transmit);
     }
 
     pub(crate) const fn note(&mut self, event: Event) {

@@ -1,7 +1,7 @@
 //! The lease, and the only way out (P1).
 //!
-//! Invariant: this file has the only calls of [`Sink::transmit`], [`Sink::relay`], [`Sink::open`], [`Sink::close`] and
-//! [`Sink::unstick`]. What speaks for a
+//! Invariant: this file has the only calls of [`Sink::transmit`], [`Sink::deliver`], [`Sink::relay`], [`Sink::open`], [`Sink::close`]
+//! and [`Sink::unstick`]. What speaks for a
 //! VIP needs a [`Voice`], and a voice exists only inside one call whose `now` lies before the lease's deadline. What a
 //! backup may send is a question for its next hops in the name of its own address ([`ask`]), and a client's packet that it passes
 //! to another ATM ([`relay`]).
@@ -91,6 +91,10 @@ impl<S: Sink> Voice<'_, S> {
         self.out.transmit(head, body);
     }
 
+    pub(crate) fn deliver(&mut self, head: &[u8], body: &[u8]) {
+        self.out.deliver(head, body);
+    }
+
     #[must_use]
     pub(crate) fn open(&mut self, key: ConnectionKey, pin: Pin) -> bool {
         self.out.open(key, pin)
@@ -137,7 +141,7 @@ pub(crate) fn ask<S: Sink>(
     true
 }
 
-/// Has `send` pass a client's packet to the ATM at `atm`, from `ours`: allowed without a lease, since it says nothing to a client
+/// Has `send` pass a client's packet, or a server's answer, to the ATM at `atm`, from `ours`: allowed without a lease, since it says nothing to a client
 /// and gives nothing to a server. The voice it gets reaches that ATM alone, and asks for no records.
 pub(crate) fn relay<S: Sink, T>(
     ours: MacAddr,
@@ -172,6 +176,9 @@ impl<S: Sink> Sink for ToAtm<'_, S> {
     fn relay(&mut self, head: &[u8], body: &[u8]) {
         self.transmit(head, body);
     }
+
+    /// The host's own stack is no other ATM.
+    fn deliver(&mut self, _head: &[u8], _body: &[u8]) {}
 
     fn open(&mut self, _key: ConnectionKey, _pin: Pin) -> bool {
         false
@@ -215,9 +222,10 @@ mod tests {
             ] {
                 voice.transmit(&bytes, b"");
             }
+            voice.deliver(&frame(atm, ours, [8, 0]), b"s data");
             voice.transmit(&frame(atm, ours, [8, 0]), b"s data");
         });
-        assert!(out.frames.is_empty());
+        assert!(out.frames.is_empty() && out.delivered.is_empty());
         assert_eq!(
             out.relayed,
             [frame(atm, ours, [8, 0])

@@ -14,6 +14,8 @@ mod gate;
 mod group;
 mod limiter;
 mod neighbours;
+mod path_mtus;
+mod resets;
 mod rewrite;
 mod routes;
 mod scheduler;

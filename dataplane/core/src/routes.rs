@@ -20,9 +20,12 @@ pub(crate) struct Routes {
     pub(crate) arp_interval: Duration,
     pub(crate) next_hop: NextHop,
     vip_set: FxHashSet<IpAddr>,
+    gateways: Vec<IpAddr>,
     by_id: FxHashMap<VirtualServiceId, usize>,
     /// Addresses of servers whose answers pass here.
     behind_nat: FxHashSet<IpAddr>,
+    /// Addresses of servers by tunnel.
+    tunnel_ends: FxHashSet<IpAddr>,
     services: Vec<Service>,
     by_port: FxHashMap<(IpAddr, Protocol, u16), usize>,
     servers: FxHashMap<ServerId, Server>,
@@ -37,6 +40,8 @@ pub(crate) struct Service {
     pub(crate) port: u16,
     /// Servers that may get connections of sticky clients: all healthy ones, sorted.
     healthy: Vec<ServerId>,
+    /// Servers whose connections are reset, sorted; most often none.
+    reset: Vec<ServerId>,
     pub(crate) replication: Replication,
     pub(crate) picker: Picker,
 }
@@ -48,8 +53,10 @@ pub(crate) struct Server {
     pub(crate) method: ForwardingMethod,
     /// Full NAT: where its packets come from.
     pub(crate) source: Option<IpAddr>,
-    /// Its next hop's place among the neighbours; `None` cannot be reached.
+    /// Its next hop's place among the neighbours; `None` cannot be reached over the wire.
     pub(crate) neighbour: Option<usize>,
+    /// It is this very host.
+    pub(crate) here: bool,
 }
 
 impl Routes {
@@ -79,6 +86,7 @@ impl Routes {
                 protocol: service.protocol,
                 port: service.port,
                 healthy: sorted(service.share.iter().map(|&(server, _weight)| server)),
+                reset: sorted(service.reset.iter().copied()),
                 replication: service.replication,
                 picker: Picker::new(
                     service.scheduler,
@@ -101,21 +109,23 @@ impl Routes {
             .enumerate()
             .map(|(at, service)| (service.id, at))
             .collect();
-        let behind_nat = table
-            .servers
-            .iter()
-            .filter(|server| server.method == ForwardingMethod::Nat)
-            .map(|server| server.address)
-            .collect();
+        let by = |method| {
+            let servers = table.servers.iter();
+            let servers = servers.filter(move |server| server.method == method);
+            servers.map(|server| server.address).collect()
+        };
+        let (behind_nat, tunnel_ends) = (by(ForwardingMethod::Nat), by(ForwardingMethod::Tunnel));
         Self {
             applied_index: table.applied_index,
             arp_interval: table.send_arp_delay,
             vip_set: table.vips.iter().copied().collect(),
+            gateways: table.gateways,
             vips: table.vips,
             services,
             by_port,
             by_id,
             behind_nat,
+            tunnel_ends,
             next_hop: table.next_hop,
             servers: table
                 .servers
@@ -125,6 +135,7 @@ impl Routes {
                         id,
                         address,
                         next_hop,
+                        here,
                         method,
                         source,
                     } = server;
@@ -135,6 +146,7 @@ impl Routes {
                             method,
                             source,
                             neighbour: next_hop.and_then(|next_hop| neighbours.position(next_hop)),
+                            here,
                         },
                     )
                 })
@@ -144,6 +156,17 @@ impl Routes {
 
     pub(crate) fn is_vip(&self, address: IpAddr) -> bool {
         self.vip_set.contains(&address)
+    }
+
+    /// Whether hosts have this VIP as their router; there are two at most.
+    pub(crate) fn is_gateway(&self, vip: IpAddr) -> bool {
+        self.gateways.contains(&vip)
+    }
+
+    /// The gateway of servers in the IP version of an address.
+    pub(crate) fn gateway_of(&self, address: IpAddr) -> Option<IpAddr> {
+        let mut gateways = self.gateways.iter().copied();
+        gateways.find(|gateway| gateway.is_ipv4() == address.is_ipv4())
     }
 
     /// Where the service at this address and port is.
@@ -186,6 +209,16 @@ impl Routes {
         !self.behind_nat.is_empty()
     }
 
+    /// Whether any server is reached by tunnel.
+    pub(crate) fn has_tunnels(&self) -> bool {
+        !self.tunnel_ends.is_empty()
+    }
+
+    /// Whether a server with this address is reached by tunnel.
+    pub(crate) fn is_tunnel_end(&self, address: IpAddr) -> bool {
+        self.tunnel_ends.contains(&address)
+    }
+
     pub(crate) fn server(&self, id: ServerId) -> Result<Server, DropReason> {
         self.servers
             .get(&id)
@@ -195,6 +228,11 @@ impl Routes {
 }
 
 impl Service {
+    /// Whether connections to this server are reset: it is down.
+    pub(crate) fn resets(&self, server: ServerId) -> bool {
+        self.reset.binary_search(&server).is_ok()
+    }
+
     /// Whether a sticky client may go to this server: it serves, with any weight.
     pub(crate) fn is_healthy(&self, server: ServerId) -> bool {
         self.healthy.binary_search(&server).is_ok()

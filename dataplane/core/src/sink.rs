@@ -13,6 +13,10 @@ pub trait Sink {
     /// lease.
     fn relay(&mut self, head: &[u8], body: &[u8]);
 
+    /// Gives one finished packet, without an Ethernet header and in two parts likewise, to the host's own stack: a tunnel packet
+    /// from the host to itself. It is forwarded like any other: it needs the lease.
+    fn deliver(&mut self, head: &[u8], body: &[u8]);
+
     /// Asks for a new connection to be replicated. `false`: the replicator has no room, the packet is refused.
     fn open(&mut self, key: ConnectionKey, pin: Pin) -> bool;
 

@@ -9,6 +9,7 @@ use model::Instant;
 
 use crate::counters::{Counters, Event};
 use crate::gate::Voice;
+use crate::routes::Routes;
 use crate::wire::arp::{Arp, Operation};
 use crate::wire::nd;
 use crate::{MacAddr, Sink};
@@ -85,8 +86,7 @@ impl Speaker {
     pub(crate) fn announce<S: Sink>(
         &mut self,
         mac: MacAddr,
-        vips: &[IpAddr],
-        interval: Duration,
+        routes: &Routes,
         now: Instant,
         voice: &mut Voice<'_, S>,
         counters: &mut Counters,
@@ -94,6 +94,7 @@ impl Speaker {
         if self.due.is_none_or(|due| due > now) {
             return;
         }
+        let vips = &routes.vips;
         for &vip in vips.iter().skip(self.done).take(BATCH) {
             match vip {
                 IpAddr::V4(vip) => {
@@ -113,7 +114,8 @@ impl Speaker {
                     }
                 }
                 IpAddr::V6(vip) => {
-                    voice.transmit(&nd::advertisement(mac, vip, None), &[]);
+                    let router = routes.is_gateway(vip.into());
+                    voice.transmit(&nd::advertisement(mac, vip, router, None), &[]);
                     counters.note(Event::UnsolicitedAdvertisement);
                 }
             }
@@ -126,7 +128,7 @@ impl Speaker {
         self.step = self.step.saturating_add(1);
         self.due = Some(match BURST.get(self.step) {
             Some(&after) => self.started + after,
-            None => now + interval.max(INTERVAL_MIN),
+            None => now + routes.arp_interval.max(INTERVAL_MIN),
         });
     }
 }
@@ -144,12 +146,13 @@ pub(crate) fn answer<S: Sink>(mac: MacAddr, request: &Arp, voice: &mut Voice<'_,
 }
 
 /// Answers a solicitation for a VIP (RFC 4861 §7.2.4), to the asker alone; who looks whether the address is free has no address
-/// yet, and is told with everybody (RFC 4862 §5.4.3 makes it give the address up).
+/// yet, and is told with everybody (RFC 4862 §5.4.3 makes it give the address up). `router`: the address is a `Gateway`.
 pub(crate) fn advertise<S: Sink>(
     mac: MacAddr,
     vip: Ipv6Addr,
+    router: bool,
     asker: Option<(MacAddr, Ipv6Addr)>,
     voice: &mut Voice<'_, S>,
 ) {
-    voice.transmit(&nd::advertisement(mac, vip, asker), &[]);
+    voice.transmit(&nd::advertisement(mac, vip, router, asker), &[]);
 }

@@ -45,6 +45,8 @@ pub struct ForwardingTable {
     /// Addresses this ATM speaks for when it holds the lease: the VIPs (also those no longer configured while connections live on
     /// them), the `Gateway` of servers behind NAT, and the source addresses of full NAT. Frames to any other address are the host's.
     pub vips: Vec<IpAddr>,
+    /// Those of them that hosts have as their router: a `Gateway`.
+    pub gateways: Vec<IpAddr>,
     /// Where packets to a client go on our interface, where answers pass here.
     pub next_hop: NextHop,
     /// Which clients keep their server.
@@ -107,6 +109,8 @@ pub struct VirtualService {
     pub replication: Replication,
     /// Healthy servers that take new connections, with their weights (0 takes none), in configuration order.
     pub share: Vec<(ServerId, u16)>,
+    /// Servers that are down and whose connections are to be reset, sorted.
+    pub reset: Vec<ServerId>,
 }
 
 /// A real server.
@@ -118,7 +122,9 @@ pub struct Real {
     pub address: IpAddr,
     /// Where frames to it go on our interface: itself when it is on the connected network, else the router towards it; `None`: nowhere.
     pub next_hop: Option<IpAddr>,
-    /// How packets reach it.
+    /// It is this very host: its packets go to the host's own stack, and never to the wire (ADR-0012).
+    pub here: bool,
+    /// How packets reach it; a `direct` server that is an ATM is reached by `tunnel`.
     pub method: ForwardingMethod,
     /// Full NAT: the address that packets to it come from; else `None`.
     pub source: Option<IpAddr>,

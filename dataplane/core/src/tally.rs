@@ -1,14 +1,15 @@
-//! The verdicts of each virtual service and server, counted apart. Only frames that were about a service or a server are
+//! The verdicts of each virtual service and server, and the later ends of held frames, counted apart. Only frames that were about a service or a server are
 //! here; what is missing to the sum of all verdicts was about neither, or about one that the table has dropped.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use model::ids::{ServerId, VirtualServiceId};
 use rustc_hash::FxHashMap;
 
-use crate::{About, ForwardingTable, Verdict};
+use crate::{About, Event, ForwardingTable, Verdict};
 
-/// Rows at most, 16 bytes each: 1,000 servers of 8 services, each with 8 verdicts. A frame beyond is counted with all
+/// Rows at most, 16 bytes each: 1,000 servers of 8 services, each with 8 ends. A frame beyond is counted with all
 /// frames only.
 const ROWS_MAX: usize = 65_536;
 
@@ -28,26 +29,40 @@ pub struct Tallied {
     pub about: About,
     /// Their end.
     pub verdict: Verdict,
+    /// They had been held, and this became of them later: sent, or thrown away.
+    pub held: bool,
     /// How many, since this service and server are in the table.
     pub frames: u64,
 }
 
-/// Service, server and verdict in one word, which is hashed faster than its parts.
+impl Tallied {
+    /// The end's name in telemetry: that of the verdict, or of the counter of held frames that ended so.
+    pub fn name(&self) -> Cow<'static, str> {
+        match (self.held, self.verdict) {
+            (false, verdict) => verdict.name().into(),
+            (true, Verdict::Transmit) => Event::HeldReleased.name().into(),
+            (true, verdict) => format!("held-{}", verdict.name()).into(),
+        }
+    }
+}
+
+/// Service, server and end in one word, which is hashed faster than its parts.
 ///
-/// Bits 0..8 the verdict's index, 8..25 the server and 25..42 the service, each one more than its number; 0 is none.
+/// Bits 0..8 the verdict's index, and `Verdict::COUNT` more if it is that of a frame that was held; 8..25 the server and 25..42 the service, each one more than its number; 0 is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Row(u64);
 
 const VERDICT_BITS: u32 = 8;
 const NUMBER_BITS: u32 = 17;
-const _: () = assert!(Verdict::COUNT <= 1 << VERDICT_BITS);
+const _: () = assert!(2 * Verdict::COUNT <= 1 << VERDICT_BITS);
 
 impl Row {
-    fn new(about: About, verdict: Verdict) -> Self {
+    fn new(about: About, verdict: Verdict, held: bool) -> Self {
         let number = |number: Option<u16>| number.map_or(0, |number| u64::from(number) + 1);
         let service = number(about.service.map(|service| service.0));
         let server = number(about.server.map(|server| server.0));
-        Self((((service << NUMBER_BITS) | server) << VERDICT_BITS) | verdict.index() as u64)
+        let end = verdict.index() + if held { Verdict::COUNT } else { 0 };
+        Self((((service << NUMBER_BITS) | server) << VERDICT_BITS) | end as u64)
     }
 
     fn about(self) -> About {
@@ -63,19 +78,30 @@ impl Row {
         }
     }
 
-    fn verdict(self) -> Option<Verdict> {
+    /// The verdict, and whether it is that of a frame that was held.
+    fn end(self) -> Option<(Verdict, bool)> {
         let index = usize::try_from(self.0 & ((1 << VERDICT_BITS) - 1)).ok()?;
-        Verdict::ALL.get(index).copied()
+        let verdict = Verdict::ALL.get(index % Verdict::COUNT)?;
+        Some((*verdict, index >= Verdict::COUNT))
     }
 }
 
 impl Tally {
     /// Counts one frame.
     pub(crate) fn count(&mut self, about: About, verdict: Verdict) {
+        self.add(about, verdict, false);
+    }
+
+    /// Counts what became of one frame that had been held.
+    pub(crate) fn count_held(&mut self, about: About, end: Verdict) {
+        self.add(about, end, true);
+    }
+
+    fn add(&mut self, about: About, verdict: Verdict, held: bool) {
         if about == About::default() {
             return;
         }
-        let row = Row::new(about, verdict);
+        let row = Row::new(about, verdict, held);
         if let Some(frames) = self.rows.get_mut(&row) {
             *frames += 1;
         } else if self.rows.len() < ROWS_MAX {
@@ -97,7 +123,7 @@ impl Tally {
         });
     }
 
-    /// Every row, by service, server and verdict.
+    /// Every row, by service, server and end.
     pub(crate) fn rows(&self) -> Vec<Tallied> {
         #[expect(clippy::disallowed_methods, reason = "sorted right after")]
         let mut rows: Vec<(Row, u64)> = self
@@ -107,9 +133,11 @@ impl Tally {
             .collect();
         rows.sort_unstable();
         let tallied = |(row, frames): (Row, u64)| {
+            let (verdict, held) = row.end()?;
             Some(Tallied {
                 about: row.about(),
-                verdict: row.verdict()?,
+                verdict,
+                held,
                 frames,
             })
         };
@@ -134,10 +162,10 @@ mod tests {
         let numbers = [None, Some(0), Some(1), Some(u16::MAX)];
         for service in numbers {
             for server in numbers {
-                for verdict in Verdict::ALL {
-                    let row = Row::new(about(service, server), verdict);
+                for (verdict, held) in Verdict::ALL.map(|v| [(v, false), (v, true)]).concat() {
+                    let row = Row::new(about(service, server), verdict, held);
                     assert_eq!(row.about(), about(service, server));
-                    assert_eq!(row.verdict(), Some(verdict));
+                    assert_eq!(row.end(), Some((verdict, held)));
                 }
             }
         }
@@ -152,17 +180,22 @@ mod tests {
         tally.count(about(None, None), Verdict::Host);
         tally.count(about(Some(2), Some(1)), Verdict::Transmit);
         tally.count(about(Some(2), Some(1)), Verdict::Held);
-        let rows: Vec<_> = tally
-            .rows()
+        tally.count_held(about(Some(2), Some(1)), Verdict::Transmit);
+        tally.count_held(about(None, None), Verdict::Transmit);
+        tally.count_held(about(Some(1), None), full);
+        let all = tally.rows();
+        let rows: Vec<_> = all
             .iter()
-            .map(|row| (row.about, row.verdict, row.frames))
+            .map(|row| (row.about, row.name(), row.frames))
             .collect();
         assert_eq!(
             rows,
             [
-                (about(Some(1), None), full, 1),
-                (about(Some(2), Some(1)), Verdict::Transmit, 2),
-                (about(Some(2), Some(1)), Verdict::Held, 1),
+                (about(Some(1), None), "table-full".into(), 1),
+                (about(Some(1), None), "held-table-full".into(), 1),
+                (about(Some(2), Some(1)), "transmit".into(), 2),
+                (about(Some(2), Some(1)), "held".into(), 1),
+                (about(Some(2), Some(1)), "held-released".into(), 1),
             ]
         );
     }
@@ -177,6 +210,6 @@ mod tests {
         }
         tally.count(first, Verdict::Transmit);
         assert_eq!(tally.rows.len(), ROWS_MAX);
-        assert_eq!(tally.rows[&Row::new(first, Verdict::Transmit)], 2);
+        assert_eq!(tally.rows[&Row::new(first, Verdict::Transmit, false)], 2);
     }
 }

@@ -27,6 +27,8 @@ pub const CWR: u8 = 0x80;
 pub struct Recorder {
     /// Frames, head and body joined.
     pub frames: Vec<Vec<u8>>,
+    /// Packets given to the host's own stack, likewise.
+    pub delivered: Vec<Vec<u8>>,
     /// Frames passed to another ATM, likewise.
     pub relayed: Vec<Vec<u8>>,
     /// Connections to be opened.
@@ -42,6 +44,10 @@ pub struct Recorder {
 impl Sink for Recorder {
     fn transmit(&mut self, head: &[u8], body: &[u8]) {
         self.frames.push([head, body].concat());
+    }
+
+    fn deliver(&mut self, head: &[u8], body: &[u8]) {
+        self.delivered.push([head, body].concat());
     }
 
     fn relay(&mut self, head: &[u8], body: &[u8]) {

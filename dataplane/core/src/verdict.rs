@@ -6,15 +6,19 @@
 pub enum Verdict {
     /// Sent to a server, or a server's answer to its client (as one frame, or as several when it had to be segmented).
     Transmit,
+    /// Given to the host's own stack: its server is this very host (as one tunnel packet, or as several).
+    Deliver,
     /// Kept until its connection's record is committed.
     Held,
     /// Answered in place: an ARP request or a neighbour solicitation for a VIP, or an echo request to it.
     Answered,
     /// Too big for the way to the server: the sender was told with fragmentation-needed (RFC 1191) or packet-too-big (RFC 4443).
     FragmentationNeeded,
-    /// Its TTL or hop limit ends here, on the way to a server behind NAT: the sender was told (RFC 792, RFC 4443 §3.3).
+    /// Its TTL or hop limit ends here, between a client and a server behind NAT: the sender was told (RFC 792, RFC 4443 §3.3).
     TimeExceeded,
-    /// For a VIP while this ATM is a backup: passed to the active one.
+    /// A client's segment to a server that is down: the client was told with a reset (`on-down=reset`).
+    Reset,
+    /// For a VIP, or of a server behind NAT, while this ATM is a backup: passed to the active one.
     Relayed,
     /// Not ours; the host's own stack keeps it.
     Host,
@@ -27,11 +31,11 @@ pub enum Verdict {
 pub enum DropReason {
     /// Lengths or fields that contradict one another.
     Malformed(Malformed),
-    /// For a VIP, but this ATM is a backup.
+    /// For a VIP, or of a server behind NAT, but this ATM is a backup.
     NotActive,
-    /// For a VIP, but this ATM's lease has run out.
+    /// Likewise, but this ATM's lease has run out.
     LeaseExpired,
-    /// For a VIP, to be passed to the active ATM, but there were too many of these.
+    /// Likewise, to be passed to the active ATM, but there were too many of these.
     RelayLimited,
     /// Waited in the socket longer than the age limit (the process was stopped).
     Stale,
@@ -59,9 +63,12 @@ pub enum DropReason {
     NoNeighbour,
     /// The tunnel to the server is over IPv6, and this ATM has no IPv6 address to be its source.
     NoOwnAddress,
+    /// The server is this very host, by an address that is no ATM's in the configuration, and not by tunnel: there is no way to it.
+    NotByTunnel,
     /// The connection's server is not in the forwarding table.
     UnknownServer,
-    /// An answer's, or an error's, TTL or hop limit ends here: with NAT this ATM is a router on the way.
+    /// The TTL or hop limit of an ICMP error or of a later fragment ends here: with NAT this ATM is a router on the way, and about
+    /// these nobody is told.
     TtlExpired,
     /// The client has a connection with the same port to the same server behind NAT already, through another VIP: the server could not
     /// tell the two apart.
@@ -125,12 +132,14 @@ impl Verdict {
     pub const fn why(self) -> &'static str {
         match self {
             Self::Transmit => "sent on to the other end of its connection",
+            Self::Deliver => "given to this host's own stack: its server is the active ATM itself",
             Self::Held => "waits until its connection is recorded, or for the first fragment",
             Self::Answered => "a request to the VIP itself was answered",
             Self::FragmentationNeeded => {
                 "too big for the path to the server, and the sender was told the MTU that fits"
             }
             Self::Relayed => "for a VIP, and this ATM is a backup: passed to the active ATM",
+            Self::Reset => "its server is down, and the client was sent a reset to connect anew",
             Self::TimeExceeded => "its TTL ends here, a router on the way, and the sender was told",
             Self::Host => {
                 "not for a VIP at this ATM's Ethernet address, so it is left to the host's kernel"
@@ -160,8 +169,11 @@ impl DropReason {
             Self::RecordRefused => "its connection's record was refused",
             Self::NoNeighbour => "the Ethernet address of the next hop to the server is not known",
             Self::NoOwnAddress => "the tunnel is over IPv6, and this ATM has no IPv6 address",
+            Self::NotByTunnel => "its server is this very host, which is reached by tunnel only",
             Self::UnknownServer => "its connection's server is not in the forwarding table",
-            Self::TtlExpired => "an answer whose TTL ends here, at a router on the way",
+            Self::TtlExpired => {
+                "an error or a later fragment whose TTL ends here, at a router on the way"
+            }
             Self::NatCollision => "its server has a connection from this client and port already",
             Self::NatPortsExhausted => "every port of the source address is taken at its server",
             Self::UnsupportedOffload => "needs a kind of segmentation that is not there",
@@ -251,10 +263,12 @@ macro_rules! verdicts {
 
 verdicts! {
     Transmit "transmit"
+    Deliver "deliver"
     Held "held"
     Answered "answered"
     FragmentationNeeded "fragmentation-needed"
     TimeExceeded "time-exceeded"
+    Reset "reset"
     Relayed "relayed"
     Host "host";
     Truncated "malformed-truncated"
@@ -281,6 +295,7 @@ verdicts! {
     RecordRefused "record-refused"
     NoNeighbour "no-neighbour"
     NoOwnAddress "no-own-address"
+    NotByTunnel "not-by-tunnel"
     UnknownServer "unknown-server"
     TtlExpired "ttl-expired"
     NatCollision "nat-collision"

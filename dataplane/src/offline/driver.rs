@@ -53,6 +53,8 @@ pub enum Outcome {
     Decided(Verdict),
     /// Held for its connection's record, which was committed, and then sent.
     Recorded,
+    /// The same, and its server is the ATM itself: given to its own stack.
+    RecordedHere,
     /// Held, and then thrown away.
     HeldDropped(DropReason),
     /// The capture does not have all of it: nobody can tell what the ATM would do.
@@ -65,6 +67,7 @@ impl Outcome {
         match self {
             Self::Decided(verdict) => verdict.name(),
             Self::Recorded => Verdict::Transmit.name(),
+            Self::RecordedHere => Verdict::Deliver.name(),
             Self::HeldDropped(reason) => Verdict::Drop(reason).name(),
             Self::CutOff => "cut-off",
         }
@@ -75,6 +78,9 @@ impl Outcome {
         match self {
             Self::Decided(verdict) => verdict.why(),
             Self::Recorded => "first packet, connection recorded",
+            Self::RecordedHere => {
+                "first packet, connection recorded; given to this host's own stack"
+            }
             Self::HeldDropped(reason) => Verdict::Drop(reason).why(),
             Self::CutOff => "the capture does not have the whole frame, so nothing can be said",
         }
@@ -102,7 +108,13 @@ impl Offline {
         let interface = setup::interface(&setup.own, &state, &network)?;
         let mac = interface.mac;
         // Servers behind a router are taken to be their own next hops: there is no routing table to ask.
-        let table = ForwardingTable::compile(&state, 1, NextHop::default());
+        let own = [
+            Some(interface.address.into()),
+            interface.address6.map(IpAddr::V6),
+        ];
+        let table = ForwardingTable::compile(&state, 1, NextHop::default(), |address| {
+            own.contains(&Some(address))
+        });
         let limits = Limits {
             // A held frame is released before the next one comes.
             pending_max: BATCH_CHANGES_MAX,
@@ -164,16 +176,20 @@ impl Offline {
             .receive(whole(bytes), Duration::ZERO, now, &mut wire);
         let about = self.forwarder.about();
         self.settle(now, &mut wire);
+        let delivered = wire.delivered;
         let emitted = wire.finish()?;
         let outcome = match verdict {
+            Verdict::Held if delivered > 0 => Outcome::RecordedHere,
             Verdict::Held if emitted > 0 => Outcome::Recorded,
             Verdict::Held => self
                 .held_dropped_since(&before)
                 .map_or(Outcome::Decided(verdict), Outcome::HeldDropped),
             Verdict::Transmit
+            | Verdict::Deliver
             | Verdict::Answered
             | Verdict::FragmentationNeeded
             | Verdict::TimeExceeded
+            | Verdict::Reset
             | Verdict::Relayed
             | Verdict::Host
             | Verdict::Drop(_) => Outcome::Decided(verdict),
@@ -272,10 +288,12 @@ impl Offline {
         Verdict::ALL.into_iter().find_map(|verdict| match verdict {
             Verdict::Drop(reason) if now[verdict.index()] > before[verdict.index()] => Some(reason),
             Verdict::Transmit
+            | Verdict::Deliver
             | Verdict::Held
             | Verdict::Answered
             | Verdict::FragmentationNeeded
             | Verdict::TimeExceeded
+            | Verdict::Reset
             | Verdict::Relayed
             | Verdict::Host
             | Verdict::Drop(_) => None,
@@ -306,6 +324,8 @@ struct Wire<'e, 'f> {
     time: u64,
     emit: &'e mut Emit<'f>,
     emitted: u64,
+    /// Packets for the ATM's own stack: nothing of them is sent.
+    delivered: u64,
     failed: Option<io::Error>,
     changes: Vec<ConnectionChange>,
     /// Asked of the neighbours: part of the make-believe around the core, and not of what is sent.
@@ -318,6 +338,7 @@ impl<'e, 'f> Wire<'e, 'f> {
             time,
             emit,
             emitted: 0,
+            delivered: 0,
             failed: None,
             changes: Vec::new(),
             questions: Vec::new(),
@@ -345,6 +366,10 @@ impl Sink for Wire<'_, '_> {
 
     fn relay(&mut self, head: &[u8], body: &[u8]) {
         self.transmit(head, body);
+    }
+
+    fn deliver(&mut self, _head: &[u8], _body: &[u8]) {
+        self.delivered += 1;
     }
 
     fn open(&mut self, key: ConnectionKey, pin: Pin) -> bool {

@@ -36,14 +36,18 @@ const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_F_MMAPABLE: u32 = 1 << 10;
 const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
 const BPF_TCX_EGRESS: u32 = 47;
+/// The loopback interface of every network namespace (Linux include/net/net_namespace.h, `LOOPBACK_IFINDEX`).
+const LOOPBACK: u32 = 1;
 /// Length of `union bpf_attr` as far as it is filled here; the kernel takes the rest for zero.
 const ATTR_WORDS: usize = 16;
 
-/// The gate of one interface. Dropped with the process, it goes too: a dead process sends nothing.
+/// The gate of one interface, and of the way to the host's own stack. Dropped with the process, it goes too: a dead process sends
+/// nothing.
 #[derive(Debug)]
 pub(crate) struct EgressGate {
     program: OwnedFd,
     link: Mutex<Option<OwnedFd>>,
+    loopback: Mutex<Option<OwnedFd>>,
     shared: Shared,
     /// How far this process's CLOCK_BOOTTIME is ahead of the kernel's own, in nanoseconds: not 0 in a time namespace.
     ahead: i64,
@@ -71,6 +75,7 @@ impl EgressGate {
         Ok(Self {
             program,
             link: Mutex::default(),
+            loopback: Mutex::default(),
             shared,
             ahead: std::fs::read_to_string(TIME_NAMESPACE)
                 .map_or(0, |offsets| boottime_ahead(&offsets)),
@@ -79,11 +84,20 @@ impl EgressGate {
 
     /// Stands at the egress of this interface of the thread's network namespace, and no longer at another's.
     pub(crate) fn attach(&self, interface_index: u32) -> io::Result<()> {
+        self.stand_at(&self.link, interface_index)
+    }
+
+    /// Stands at the egress of the loopback interface, besides.
+    pub(crate) fn attach_to_loopback(&self) -> io::Result<()> {
+        self.stand_at(&self.loopback, LOOPBACK)
+    }
+
+    fn stand_at(&self, place: &Mutex<Option<OwnedFd>>, interface_index: u32) -> io::Result<()> {
         let mut attr = [0_u64; ATTR_WORDS];
         let program = u32::try_from(self.program.as_raw_fd()).map_err(io::Error::other)?;
         attr[0] = pair(program, interface_index);
         attr[1] = u64::from(BPF_TCX_EGRESS);
-        let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut link = place.lock().unwrap_or_else(PoisonError::into_inner);
         // A program stands at one interface once: the old place is left first. Nobody sends meanwhile, the port is closed.
         *link = None;
         *link = Some(bpf(BPF_LINK_CREATE, &attr)?);
@@ -249,9 +263,6 @@ mod tests {
     use super::*;
     use crate::clock::boottime;
 
-    /// The loopback interface of every network namespace.
-    const LOOPBACK: u32 = 1;
-
     #[test]
     fn the_offset_of_a_time_namespace_is_read() {
         let file = "monotonic           7         0\nboottime        -5000  250000000\n";
@@ -301,7 +312,7 @@ mod tests {
         let to = receiver.local_addr().unwrap();
         let passes = |mark: u32| {
             let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
-            crate::port::mark_for_test(&sender, mark).unwrap();
+            crate::port::set_mark(&sender, mark).unwrap();
             // The kernel may report the drop; what counts is what arrives.
             let _ = sender.send_to(b"x", to);
             receiver.recv(&mut [0; 8]).is_ok()

@@ -12,7 +12,7 @@ mod socket;
 
 use std::fmt;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -120,10 +120,14 @@ pub(crate) fn open(kind: PortKind, found: &Found) -> io::Result<(Receiver, Sende
     })
 }
 
-/// Marks any socket's frames.
-#[cfg(test)]
-pub(crate) fn mark_for_test(socket: &impl std::os::fd::AsFd, mark: u32) -> io::Result<()> {
+/// Marks what any socket sends from now on (`SO_MARK`, socket(7)). Needs CAP_NET_ADMIN.
+pub(crate) fn set_mark(socket: &impl AsFd, mark: u32) -> io::Result<()> {
     socket::set_mark(socket, mark)
+}
+
+/// Has the kernel queue as much for any socket as for that of a port.
+pub(crate) fn enlarge_send_buffer(socket: &impl AsFd) -> io::Result<()> {
+    socket::enlarge_send_buffer(socket)
 }
 
 impl Receiver {

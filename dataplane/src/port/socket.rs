@@ -31,11 +31,16 @@ pub(super) fn open(receive_buffer_bytes: usize) -> io::Result<OwnedFd> {
     {
         rustix::net::sockopt::set_socket_recv_buffer_size(&socket, receive_buffer_bytes)?;
     }
-    if rustix::net::sockopt::set_socket_send_buffer_size_force(&socket, SEND_BUFFER_BYTES).is_err()
-    {
-        rustix::net::sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER_BYTES)?;
-    }
+    enlarge_send_buffer(&socket)?;
     Ok(socket)
+}
+
+/// As above, for what is sent.
+pub(super) fn enlarge_send_buffer(socket: &impl AsFd) -> io::Result<()> {
+    if rustix::net::sockopt::set_socket_send_buffer_size_force(socket, SEND_BUFFER_BYTES).is_err() {
+        rustix::net::sockopt::set_socket_send_buffer_size(socket, SEND_BUFFER_BYTES)?;
+    }
+    Ok(())
 }
 
 /// Binds to one interface and starts to receive every protocol.

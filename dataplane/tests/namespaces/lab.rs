@@ -293,6 +293,7 @@ pub(crate) fn table(method: ForwardingMethod) -> ForwardingTable {
         next_hop: NextHop::default(),
         sticky: StickyRules::default(),
         vips: vec![VIP.into()],
+        gateways: vec![],
         services: vec![VirtualService {
             id: service,
             vip: VIP.into(),
@@ -301,11 +302,13 @@ pub(crate) fn table(method: ForwardingMethod) -> ForwardingTable {
             scheduler: Scheduler::Wrr,
             replication: Replication::Quorum,
             share: vec![(server, 1)],
+            reset: vec![],
         }],
         servers: vec![Real {
             id: server,
             address: SERVER.into(),
             next_hop: Some(SERVER.into()),
+            here: false,
             method,
             source: None,
         }],

@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::connections::{BadRecord, CHANGE_LEN, ConnectionChange, ConnectionKey, OLD_CHANGE_LEN};
+use crate::health::{Order, OverrideKey, ScriptStep, Subject};
 use crate::ids::{ConfigNumber, Epoch, NodeId, ServerId};
 
 /// Changes in one entry at most: 52 KiB of records, small enough that one entry never delays a heartbeat noticeably.
@@ -76,7 +77,8 @@ pub enum Control {
         /// Name of its data directory.
         incarnation: String,
     },
-    /// What checks found of one service of one server.
+    /// What checks found of one service of one server: a [`Verdict`](Self::Verdict) as it was stored before there were epochs,
+    /// reasons and pings in it.
     Health {
         /// The server.
         server: ServerId,
@@ -89,6 +91,48 @@ pub enum Control {
     Forget {
         /// The member.
         node: NodeId,
+    },
+    /// What the checks of the ATMs found, as the active one judged.
+    Verdict {
+        /// Its tenure.
+        epoch: Epoch,
+        /// What is judged.
+        subject: Subject,
+        /// Whether it passes its checks.
+        healthy: bool,
+        /// Milliseconds since 1970 by the proposer's wall clock.
+        at_ms: u64,
+        /// What a check said, for people.
+        reason: String,
+    },
+    /// An operator's order about a server.
+    Order {
+        /// Whom it is about.
+        key: OverrideKey,
+        /// What is ordered.
+        order: Order,
+        /// The ATM that took it.
+        by: String,
+        /// Milliseconds since 1970 by its wall clock.
+        at_ms: u64,
+    },
+    /// What the active ATM does with a script.
+    Script {
+        /// Its tenure.
+        epoch: Epoch,
+        /// The number of the run.
+        run: u64,
+        /// What it does, or what became of it.
+        step: ScriptStep,
+        /// Milliseconds since 1970 by its wall clock.
+        at_ms: u64,
+    },
+    /// The ATM of this tenure speaks from now on: for the record of events only.
+    Active {
+        /// Its tenure.
+        epoch: Epoch,
+        /// Milliseconds since 1970 by its wall clock.
+        at_ms: u64,
     },
 }
 
@@ -112,8 +156,10 @@ pub enum Response {
     Registered,
     /// The member's data directory, if one was known, is forgotten.
     Forgotten(Option<String>),
-    /// The verdict is in force; `true`: it is another than before.
+    /// The verdict or order is in force; `true`: something is another than before.
     Health(bool),
+    /// The step of a script, or the beginning of a tenure, is written down; `true`: it was not before.
+    Noted(bool),
     /// The batch was applied, but for these.
     Connections {
         /// What the packet path of every ATM carries out, in order: the changes that were applied. An `Open` of a
@@ -185,6 +231,9 @@ pub enum Refusal {
     /// No such server or virtual service.
     #[error("unknown server or service")]
     Unknown,
+    /// The configuration has no such server, or it does not offer that service.
+    #[error("the configuration has no server {0}")]
+    UnknownServer(String),
     /// The connection already belongs to another server.
     #[error("the connection belongs to another server")]
     OtherServer,

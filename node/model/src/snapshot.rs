@@ -1,8 +1,9 @@
 //! The canonical form of a state: what a snapshot carries and what two ATMs compare (P4).
 //!
 //! Layout: format byte, length of the head (8 bytes, big endian), the head in postcard, then one record per connection,
-//! then one per sticky client. What follows from these is not stored. `FORMAT_OLD`, from before there were source
-//! addresses, source ports and sticky clients, is read.
+//! then one per sticky client. What follows from these is not stored. `FORMAT_WITHOUT_HEALTH`, from before there were
+//! reasons, orders, events and scripts, and `FORMAT_OLD`, from before there were source addresses, source ports and sticky
+//! clients, are read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -13,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::conf::ForwardingMethod;
 use crate::connections::{BadRecord, CHANGE_LEN, ConnectionTable, Entry, OLD_CHANGE_LEN};
+use crate::health::{Health, Subject};
 use crate::ids::{ConfigNumber, NodeId, ServerId, VirtualServiceId};
 use crate::invariants::Violation;
 use crate::planted::{self, Bug};
@@ -22,7 +24,8 @@ use crate::sticky::{StickyRules, StickyTable};
 use crate::version::check_version;
 
 const FORMAT_OLD: u8 = 1;
-const FORMAT: u8 = 2;
+const FORMAT_WITHOUT_HEALTH: u8 = 2;
+const FORMAT: u8 = 3;
 
 /// Everything but the connections and the sticky clients. Ordered maps only: equal states have equal bytes.
 #[derive(Serialize, Deserialize)]
@@ -32,7 +35,14 @@ struct Head<S> {
     incarnations: BTreeMap<NodeId, String>,
     servers: BTreeMap<ServerId, S>,
     services: BTreeMap<VirtualServiceId, ServiceEntry>,
-    down: BTreeSet<(ServerId, String)>,
+    down: BTreeSet<Subject>,
+}
+
+/// The head of `FORMAT`.
+#[derive(Serialize, Deserialize)]
+struct HeadWithHealth {
+    head: Head<ServerEntry>,
+    health: Health,
 }
 
 /// A [`ServerEntry`] of `FORMAT_OLD`.
@@ -93,6 +103,8 @@ impl State {
             services: self.services.clone(),
             down: self.down.clone(),
         };
+        let health = self.health.clone();
+        let head = HeadWithHealth { head, health };
         let head = postcard::to_stdvec(&head).expect("a vector takes any state");
         let records = self.connections.len() + self.sticky.len();
         let mut bytes = Vec::with_capacity(9 + head.len() + records * CHANGE_LEN);
@@ -114,19 +126,28 @@ impl State {
     pub fn decode(bytes: &[u8]) -> Result<Self, BadSnapshot> {
         let truncated = || BadSnapshot::Truncated(bytes.len());
         let (format, rest) = bytes.split_first().ok_or_else(truncated)?;
-        if ![FORMAT, FORMAT_OLD].contains(format) {
+        if ![FORMAT, FORMAT_WITHOUT_HEALTH, FORMAT_OLD].contains(format) {
             return Err(BadSnapshot::Format(*format));
         }
         let (len, rest) = rest.split_first_chunk::<8>().ok_or_else(truncated)?;
         let len = usize::try_from(u64::from_be_bytes(*len)).map_err(|_| truncated())?;
         let (head, records) = rest.split_at_checked(len).ok_or_else(truncated)?;
         let (state, odd) = if *format == FORMAT_OLD {
-            let mut state = State::of_head::<OldServerEntry>(postcard::from_bytes(head)?)?;
+            let head: Head<OldServerEntry> = postcard::from_bytes(head)?;
+            let mut state = State::of_head(head, Health::default())?;
             let (records, odd) = records.as_chunks::<OLD_CHANGE_LEN>();
             state.take_entries(records.iter().map(Entry::decode_old))?;
             (state, odd)
         } else {
-            let mut state = State::of_head::<ServerEntry>(postcard::from_bytes(head)?)?;
+            let HeadWithHealth { head, health } = if *format == FORMAT {
+                postcard::from_bytes(head)?
+            } else {
+                HeadWithHealth {
+                    head: postcard::from_bytes(head)?,
+                    health: Health::default(),
+                }
+            };
+            let mut state = State::of_head(head, health)?;
             let (records, odd) = records.as_chunks::<CHANGE_LEN>();
             state.take_entries(records.iter().map(Entry::decode))?;
             (state, odd)
@@ -143,7 +164,7 @@ impl State {
     }
 
     /// A state without connections.
-    fn of_head<S: Into<ServerEntry>>(head: Head<S>) -> Result<Self, BadSnapshot> {
+    fn of_head<S: Into<ServerEntry>>(head: Head<S>, health: Health) -> Result<Self, BadSnapshot> {
         let current = head
             .versions
             .last_key_value()
@@ -166,6 +187,7 @@ impl State {
             servers: servers.map(|(id, entry)| (id, entry.into())).collect(),
             services: head.services,
             down: head.down,
+            health,
             connections: ConnectionTable::default(),
             source_ports: SourcePorts::default(),
             sticky: StickyTable::default(),

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::command::{Command, Control, Refusal, Response};
 use crate::conf::{Config, ForwardingMethod, Host, Protocol, Service};
 use crate::connections::ConnectionTable;
+use crate::health::{EventKind, Health, Subject, Verdict};
 use crate::ids::{ConfigNumber, Epoch, NodeId, ServerId, VirtualServiceId};
 use crate::numbering::{Numbered, keeps_number, renumber};
 use crate::source_ports::SourcePorts;
@@ -31,8 +32,9 @@ pub struct State {
     pub(crate) incarnations: BTreeMap<NodeId, String>,
     pub(crate) servers: BTreeMap<ServerId, ServerEntry>,
     pub(crate) services: BTreeMap<VirtualServiceId, ServiceEntry>,
-    /// Services of servers that take no new connections; only of those the configuration knows.
-    pub(crate) down: BTreeSet<(ServerId, String)>,
+    /// What fails its checks; only of what the configuration knows.
+    pub(crate) down: BTreeSet<Subject>,
+    pub(crate) health: Health,
     pub(crate) connections: ConnectionTable,
     /// Derived from the connections.
     pub(crate) source_ports: SourcePorts,
@@ -70,6 +72,11 @@ impl Current {
             Host::Address(address) => Some(*address),
             Host::Name(name) => self.hosts.get(name).copied(),
         }
+    }
+
+    /// How packets reach the server at `address` whose line says `method`, in this version.
+    pub fn reached_by(&self, method: ForwardingMethod, address: IpAddr) -> ForwardingMethod {
+        self.config.reached_by(method, address, &self.hosts)
     }
 }
 
@@ -157,6 +164,34 @@ impl State {
                 service,
                 healthy,
             }) => self.set_health(server, service, healthy),
+            Command::Control(Control::Verdict {
+                epoch,
+                subject,
+                healthy,
+                at_ms,
+                reason,
+            }) => self.verdict(
+                epoch,
+                Verdict {
+                    subject,
+                    healthy,
+                    at_ms,
+                    reason,
+                },
+            ),
+            Command::Control(Control::Order {
+                key,
+                order,
+                by,
+                at_ms,
+            }) => self.order(key, order, by, at_ms),
+            Command::Control(Control::Script {
+                epoch,
+                run,
+                step,
+                at_ms,
+            }) => self.script(epoch, run, step, at_ms),
+            Command::Control(Control::Active { epoch, at_ms }) => self.active(epoch, at_ms),
         };
         debug_assert_eq!(self.violations(), []);
         response.unwrap_or_else(Response::Refused)
@@ -187,6 +222,7 @@ impl State {
             servers: self.servers.clone(),
             services: self.services.clone(),
             down: self.down.clone(),
+            health: self.health.for_forwarding(),
             source_ports: Default::default(),
             sticky: StickyTable::default(),
             sticky_rules: self.sticky_rules.clone(),
@@ -248,24 +284,6 @@ impl State {
         self.current.as_ref().map_or(0, |current| {
             current.config.atm_pool.num_connections as usize
         })
-    }
-
-    /// Servers that take new connections of a virtual service, with their weights, in configuration order.
-    pub fn share(&self, service: VirtualServiceId) -> Vec<(ServerId, u16)> {
-        let Some(entry) = self.services.get(&service) else {
-            return Vec::new();
-        };
-        let mut share = self.offered(service);
-        share.retain(|(server, _)| self.is_healthy(*server, &entry.name));
-        share
-    }
-
-    /// Whether a service of a server takes new connections; what was never checked does.
-    pub fn is_healthy(&self, server: ServerId, service: &str) -> bool {
-        !self
-            .down
-            .iter()
-            .any(|(down, name)| *down == server && name == service)
     }
 
     /// Servers that offer a virtual service in the current configuration with their weights, in its order.
@@ -341,27 +359,14 @@ impl State {
         }
         let number = current.number;
         self.current = Some(current);
-        self.down = self.down_that_is_offered();
+        self.drop_stale_verdicts();
+        self.drop_stale_orders();
         let before = std::mem::take(&mut self.sticky_rules);
         let rules = self.compile_sticky_rules();
         self.sticky
             .retain(|service, server| rules.keeps(&before, service, server));
         self.sticky_rules = rules;
         Ok(Response::Applied(number))
-    }
-
-    /// Verdicts outlive a version only for what the next one still offers.
-    fn down_that_is_offered(&self) -> BTreeSet<(ServerId, String)> {
-        let offered: BTreeSet<(ServerId, String)> = self
-            .services
-            .iter()
-            .flat_map(|(id, entry)| {
-                self.offered(*id)
-                    .into_iter()
-                    .map(|(server, _)| (server, entry.name.clone()))
-            })
-            .collect();
-        self.down.intersection(&offered).cloned().collect()
     }
 
     /// The rules of the current version for the sticky services it has.
@@ -440,6 +445,16 @@ impl State {
             .ok_or(Refusal::StaleEpoch { given, current })
     }
 
+    /// The ATM of this tenure speaks from now on.
+    fn active(&mut self, epoch: Epoch, at_ms: u64) -> Result<Response, Refusal> {
+        let name = self.current_tenure(epoch)?.name.clone();
+        let text = format!("{name}, epoch {epoch}");
+        self.health
+            .events
+            .add(at_ms, EventKind::Active, ("", ""), text);
+        Ok(Response::Noted(true))
+    }
+
     fn register(&mut self, node: NodeId, incarnation: String) -> Result<Response, Refusal> {
         match self.incarnations.get(&node) {
             Some(known) if *known != incarnation => Err(Refusal::OtherIncarnation {
@@ -461,29 +476,5 @@ impl State {
             }
             _ => Ok(Response::Forgotten(self.incarnations.remove(&node))),
         }
-    }
-
-    fn set_health(
-        &mut self,
-        server: ServerId,
-        service: String,
-        healthy: bool,
-    ) -> Result<Response, Refusal> {
-        let known = self.services.iter().any(|(id, entry)| {
-            entry.name == service
-                && self
-                    .offered(*id)
-                    .iter()
-                    .any(|(offering, _)| *offering == server)
-        });
-        if !known {
-            return Err(Refusal::Unknown);
-        }
-        let changed = if healthy {
-            self.down.remove(&(server, service))
-        } else {
-            self.down.insert((server, service))
-        };
-        Ok(Response::Health(changed))
     }
 }

@@ -145,6 +145,24 @@ const CASES: &[Case] = &[
         &[(Code::DuplicateDirective, "gateway 10.1.0.253")],
     ),
     (
+        "  Gateway 10.1.0.254\n",
+        "  Gateway 2001:db8::1\n  Gateway 10.1.0.254\n  Gateway 2001:db8::2\n",
+        &[(Code::DuplicateDirective, "Gateway 2001:db8::2")],
+    ),
+    (
+        "  Gateway 10.1.0.254\n",
+        "  Gateway 10.1.0.254\n  Subnet 2001:db8::/64\n  Subnet 2001:db9:: 64\n  Subnet 10.1.0.0/24\n",
+        &[
+            (Code::DuplicateDirective, "Subnet 2001:db9:: 64"),
+            (Code::DuplicateDirective, "Subnet 10.1.0.0/24"),
+        ],
+    ),
+    (
+        "  Gateway 10.1.0.254\n",
+        "  Gateway 10.1.0.254\n  Gateway nowhere\n",
+        &[(Code::BadAddress, "nowhere")],
+    ),
+    (
         "UserCheck",
         "nat\nEndNat\nUserCheck",
         &[(Code::DuplicateBlock, "nat")],
@@ -334,6 +352,26 @@ const CASES: &[Case] = &[
         &[(Code::HostBits, "10.1.0.7")],
     ),
     (
+        "Subnet 10.1.0.0 255.255.255.0",
+        "Subnet 2001:db8::/129",
+        &[(Code::BadMask, "129")],
+    ),
+    (
+        "Subnet 10.1.0.0 255.255.255.0",
+        "Subnet 2001:db8:: 255.255.255.0",
+        &[(Code::BadMask, "255.255.255.0")],
+    ),
+    (
+        "Subnet 10.1.0.0 255.255.255.0",
+        "Subnet 2001:db8::7/64",
+        &[(Code::HostBits, "2001:db8::7")],
+    ),
+    (
+        "Subnet 10.1.0.0 255.255.255.0",
+        "Subnet here/24",
+        &[(Code::BadAddress, "here")],
+    ),
+    (
         "10.1.0.11 tunnel",
         "10.1.0.11 tunel",
         &[(Code::UnknownMethod, "tunel")],
@@ -378,6 +416,47 @@ const CASES: &[Case] = &[
         "tcp:25 mine",
         "tcp:25 mine persist=9",
         &[(Code::OptionWithoutEffect, "9")],
+    ),
+    (
+        "tcp:25 mine",
+        "tcp:25 mine fallback=serv9",
+        &[(Code::UnknownServer, "serv9")],
+    ),
+    (
+        "tcp:143 imapAgent",
+        "tcp:143 imapAgent fallback=serv2",
+        &[(Code::OptionWithoutEffect, "serv2")],
+    ),
+    (
+        "tcp:143 imapAgent",
+        "tcp:143 imapAgent fallback=serv1 on-down=reset tls=starttls",
+        &[],
+    ),
+    (
+        "tcp:25 mine",
+        "tcp:25 mine on-down=kill",
+        &[(Code::BadOptionValue, "kill")],
+    ),
+    (
+        "tcp:25 mine",
+        "udp:25 mine on-down=reset",
+        &[(Code::OptionWithoutEffect, "reset")],
+    ),
+    (
+        "tcp:143 imapAgent",
+        "tcp:143 connect tls=implicit",
+        &[(Code::OptionWithoutEffect, "implicit")],
+    ),
+    ("ServerPool Mail", "ServerPool Mail rise=2 FALL=3", &[]),
+    (
+        "ServerPool Mail",
+        "ServerPool Mail rise=0 fall=101",
+        &[(Code::BadNumber, "0"), (Code::BadNumber, "101")],
+    ),
+    (
+        "ServerPool Mail",
+        "ServerPool Mail sink=1",
+        &[(Code::UnknownOption, "sink=1")],
     ),
     ("nat noping", "nat SOURCE=10.1.0.50 noping", &[]),
     (
@@ -436,6 +515,21 @@ const CASES: &[Case] = &[
         "  Gateway 10.1.0.254\n",
         "",
         &[(Code::NatWithoutGateway, "nat")],
+    ),
+    (
+        "  Gateway 10.1.0.254\n",
+        "  Gateway 2001:db8::1\n",
+        &[(Code::NatWithoutGateway, "10.1.0.12")],
+    ),
+    (
+        "Gateway 10.1.0.254",
+        "Gateway 10.1.0.2",
+        &[(Code::AddressConflict, "NAT")],
+    ),
+    (
+        "Gateway 10.1.0.254",
+        "Gateway 10.1.0.11",
+        &[(Code::AddressConflict, "NAT")],
     ),
     (
         "  AddServer serv1",
@@ -497,7 +591,10 @@ const CASES: &[Case] = &[
     (
         "10.1.0.12 nat",
         "2001:db8::12 nat",
-        &[(Code::MixedFamilies, "serv2")],
+        &[
+            (Code::NatWithoutGateway, "2001:db8::12"),
+            (Code::MixedFamilies, "serv2"),
+        ],
     ),
     (
         "10.1.0.12 nat",
@@ -505,6 +602,18 @@ const CASES: &[Case] = &[
         &[(Code::MixedFamilies, "serv2")],
     ),
     ("10.1.0.12 nat", "2001:db8::12 tunnel", &[]),
+    (
+        "10.1.0.12 nat",
+        "10.1.0.1 direct",
+        &[(Code::DirectToAtm, "direct")],
+    ),
+    ("10.1.0.12 nat", "10.1.0.1 tunnel", &[]),
+    ("10.1.0.12 nat", "10.1.0.1 nat", &[(Code::NatToAtm, "nat")]),
+    (
+        "10.1.0.12 nat",
+        "10.1.0.2 nat source=10.1.0.50",
+        &[(Code::NatToAtm, "nat")],
+    ),
     (
         "AddAtm 10.1.0.2",
         "AddAtm 10.1.1.2",
@@ -859,6 +968,35 @@ fn servers_with_a_source_address_need_no_gateway_and_share_it() {
     assert_eq!(check("printed", &printed).config, checked.config);
 }
 
+/// A server's IP version is known once its name has an address.
+#[test]
+fn nat_servers_need_a_gateway_and_a_subnet_of_their_ip_version() {
+    let both = "  Gateway 2001:db8::1\n  Subnet 2001:db8::/64\n  Subnet 10.1.0.0/24\n  Gateway 10.1.0.254\n";
+    let nat = "  Subnet 10.1.0.0 255.255.255.0\n  Gateway 10.1.0.254\n";
+    let source = BASE
+        .replacen("10.1.0.11 tunnel", "2001:db8::11 tunnel", 1)
+        .replacen("10.1.0.12 nat", "serv2.my.org nat", 1)
+        .replacen("VirtualHost 10.1.0.100", "VirtualHost 2001:db8::100", 1);
+    let with_both = source.replacen(nat, both, 1);
+    for (source, address, expected) in [
+        (&source, "2001:db8::12", &[Code::NatWithoutGateway][..]),
+        (&with_both, "2001:db8::12", &[]),
+        (&with_both, "2001:db8:1::12", &[Code::OutsideSubnet]),
+    ] {
+        let checked = check("names", source);
+        assert_eq!(codes(&checked), []);
+        let hosts = BTreeMap::from([("serv2.my.org".to_owned(), address.parse().unwrap())]);
+        let found = checked.check_resolved("names", source, &hosts);
+        let found: Vec<_> = found.iter().map(|problem| problem.code).collect();
+        assert_eq!(found, expected, "{address}");
+    }
+    let config = check("both", &with_both).config.unwrap();
+    let printed = print(&config);
+    let block = "NAT\n  Subnet 10.1.0.0 255.255.255.0\n  Subnet 2001:db8::/64\n  Gateway 10.1.0.254\n  Gateway 2001:db8::1\nEndNAT\n";
+    assert!(printed.contains(block), "{printed}");
+    assert_eq!(check("printed", &printed).config, Some(config));
+}
+
 #[test]
 fn source_addresses_are_few() {
     let with = |count: usize| {
@@ -909,6 +1047,38 @@ fn a_source_address_is_compared_with_addresses_of_names() {
             .into_iter()
             .collect();
         assert_eq!(found, expected);
+    }
+}
+
+/// A server may only turn out to be an ATM once names are looked up; one whose name is an ATM's is known to be one before, and
+/// is told of once.
+#[test]
+fn a_server_is_compared_with_atms_by_name_and_by_address() {
+    let source = |method: &str, atm: &str| {
+        BASE.replacen("10.1.0.12 nat", &format!("serv2.my.org {method}"), 1)
+            .replacen("AddAtm 10.1.0.2", &format!("AddAtm {atm}"), 1)
+    };
+    let hosts = |server: &str| {
+        let address = |host: &str| (host.to_owned(), server.parse().unwrap());
+        BTreeMap::from(["serv2.my.org"].map(address))
+    };
+    let found = |source: &str, server: &str| {
+        let checked = check("names", source);
+        let resolved = checked.check_resolved("names", source, &hosts(server));
+        let at_once = codes(&checked);
+        let later: Vec<_> = resolved.iter().map(|found| found.code).collect();
+        (at_once, later)
+    };
+    for (method, code) in [("direct", Code::DirectToAtm), ("nat", Code::NatToAtm)] {
+        let by_address = source(method, "10.1.0.2");
+        assert_eq!(found(&by_address, "10.1.0.12"), (vec![], vec![]));
+        assert_eq!(found(&by_address, "10.1.0.1"), (vec![], vec![code]));
+        let by_name = source(method, "serv2.my.org");
+        assert_eq!(
+            found(&by_name, "10.1.0.2"),
+            (vec![code], vec![]),
+            "{method}"
+        );
     }
 }
 

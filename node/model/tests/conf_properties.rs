@@ -5,9 +5,9 @@ use std::ops::Range;
 use std::time::Duration;
 
 use model::conf::{
-    AddAtm, AddServer, Agent, AtmPool, Checked, Code, Config, ForwardingMethod, Host, Nat, Offer,
-    PrefixLength, Protocol, Replication, Scheduler, Server, ServerPool, Service, Severity,
-    UserCheck, VirtualHost, check, check_bytes, print, render,
+    AddAtm, AddServer, Agent, AtmPool, CheckTls, Checked, Code, Config, ForwardingMethod, Host,
+    Nat, Network6, Offer, OnDown, PrefixLength, Protocol, Replication, Scheduler, Server,
+    ServerPool, Service, Severity, UserCheck, VirtualHost, check, check_bytes, print, render,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -59,6 +59,8 @@ prop_compose! {
         replication in prop::sample::select(Replication::NAMES.to_vec()),
         persist in option::of(milliseconds(1_000..604_800_001)),
         mask in option::of(1..=128_u8),
+        on_down in prop::sample::select(OnDown::NAMES.to_vec()),
+        tls in option::of(prop::sample::select(CheckTls::NAMES.to_vec())),
     ) -> Service {
         let agent = match agent {
             0 => Agent::Http,
@@ -70,7 +72,10 @@ prop_compose! {
         let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
         let (name, port) = (String::new(), 0);
         let (scheduler, replication) = (scheduler.1, replication.1);
-        Service { name, protocol, port, agent, sticky, scheduler, replication, persist, mask }
+        let (on_down, tls) = (on_down.1, tls.map(|tls| tls.1));
+        Service {
+            name, protocol, port, agent, sticky, scheduler, replication, persist, mask, on_down, tls, fallback: None,
+        }
     }
 }
 
@@ -80,12 +85,16 @@ prop_compose! {
         server_timeout in milliseconds(10..86_400_001),
         port_frequency in milliseconds(100..86_400_001),
         port_timeout in milliseconds(10..86_400_001),
+        rise in 1..=100_u32,
+        fall in 1..=100_u32,
     ) -> ServerPool {
         ServerPool {
             check_server_frequency: server_frequency,
             check_server_timeout: server_timeout,
             check_port_frequency: port_frequency,
             check_port_timeout: port_timeout,
+            rise,
+            fall,
             ..ServerPool::named("")
         }
     }
@@ -127,7 +136,7 @@ prop_compose! {
     /// Valid configurations with every directive, option and kind of host.
     fn config()(
         network_mask in option::of(0..=32_u8),
-        nat in option::of((option::of((any::<u32>(), 0..=32_u8)), any::<bool>())),
+        nat in option::of((option::of((any::<u32>(), 0..=32_u8)), option::of((any::<u128>(), 0..=128_u8)), any::<[bool; 2]>())),
         user_checks in vec((any::<bool>(), any::<bool>()), 0..3),
         services in vec(service(), 0..8),
         servers in vec((0..4_usize, any::<bool>(), any::<bool>(), any::<bool>(), vec((0..8_usize, any::<u16>()), 1..6)), 0..8),
@@ -140,9 +149,12 @@ prop_compose! {
             let length = PrefixLength(length);
             (length.network(Ipv4Addr::from_bits(address)), length)
         };
-        let nat = nat.map(|(subnet, gateway)| Nat {
+        let network6 = |(address, length)| Network6::of(Ipv6Addr::from_bits(address), length);
+        let nat = nat.map(|(subnet, subnet6, [gateway, gateway6])| Nat {
             subnet: subnet.map(network),
+            subnet6: subnet6.map(network6),
             gateway: gateway.then_some(Ipv4Addr::new(10, 1, 0, 254)),
+            gateway6: gateway6.then_some(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0xfe)),
         });
         let has_gateway = nat.as_ref().is_some_and(|nat| nat.gateway.is_some());
         let user_checks = std::iter::once((true, false)).chain(user_checks).enumerate().map(|(i, (up, down))| UserCheck {

@@ -18,7 +18,7 @@ use crate::tenure::{HandOver, HandOverError};
 use crate::timing::Timing;
 
 /// What a bug would make: commands and their answers belong together.
-const OTHER_ANSWER: &str = "the state machine gave another command's answer";
+pub(super) const OTHER_ANSWER: &str = "the state machine gave another command's answer";
 
 impl Cluster {
     pub(super) async fn failover(
@@ -147,6 +147,7 @@ impl Cluster {
             | Outcome::Registered
             | Outcome::Forgotten(_)
             | Outcome::Health(_)
+            | Outcome::Noted(_)
             | Outcome::Connections { .. } => Err(Status::internal(OTHER_ANSWER)),
         }
     }
@@ -201,6 +202,7 @@ impl Cluster {
             | Outcome::EpochEnded
             | Outcome::Registered
             | Outcome::Health(_)
+            | Outcome::Noted(_)
             | Outcome::Connections { .. } => Err(Status::internal(OTHER_ANSWER)),
         }
     }

@@ -4,8 +4,10 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
 
+use super::servers::Servers;
 use crate::bootstrap::{Myself, Other};
 use crate::conflicts::Conflicts;
+use crate::health::HealthView;
 use crate::lease::LeaseKeeper;
 use crate::packets::Packets;
 use crate::raft::{Machine, Raft};
@@ -29,6 +31,10 @@ pub(crate) struct Cluster {
     pub(crate) packets: Arc<Packets>,
     /// Who else claims a VIP.
     pub(crate) conflicts: Conflicts,
+    /// What is known of health beside the replicated state.
+    pub(crate) health: HealthView,
+    /// What servers report.
+    pub(crate) servers: Arc<Servers>,
     /// The latest tenure's instants.
     pub(crate) timeline: Arc<Mutex<Timeline>>,
     /// Where hand-overs are asked for.

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use dataplane_core::{About, Tallied};
 use model::conf::{Config, Diagnostic, Protocol, Replication, Scheduler, Severity};
 use model::connections::ConnectionKey;
+use model::health::{HOST, Mode, OverrideKey};
 use model::ids::{ServerId, VirtualServiceId};
 use model::state::{ServerEntry, ServiceEntry, State};
 use proto::v1;
@@ -119,14 +120,14 @@ fn name<'a, I: Copy + Display>(id: Option<I>, known: impl Fn(I) -> Option<&'a St
     })
 }
 
-/// How many frames about one virtual service and server ended in one verdict.
+/// How many frames about one virtual service and server ended in one verdict, or later, as they had been held.
 pub(super) fn service_counter(names: &Names, row: &Tallied) -> v1::ServiceCounter {
     let service = row.about.service.and_then(|id| names.services.get(&id));
     v1::ServiceCounter {
         service: names.service(row.about),
         vip: service.map_or_else(String::new, |(_, vip)| vip.to_string()),
         server: names.server(row.about),
-        verdict: row.verdict.name().into(),
+        verdict: row.name().into(),
         value: row.frames,
     }
 }
@@ -189,6 +190,12 @@ fn virtual_service(
         replication: settings
             .map_or("", |service| replication(service.replication))
             .into(),
+        fallback: settings
+            .and_then(|service| service.fallback.clone())
+            .unwrap_or_default(),
+        on_down: settings
+            .map_or("", |service| service.on_down.as_str())
+            .into(),
     }
 }
 
@@ -208,16 +215,26 @@ pub(super) fn servers(state: &State) -> Vec<v1::ServerStatus> {
                 .get(&(*service_id, *id))
                 .copied()
                 .unwrap_or(0);
-            if weight.is_none() && connections == 0 {
+            let fallback = weight.is_none()
+                && service.configured
+                && state.services_of(*id).contains(&service.name);
+            if weight.is_none() && connections == 0 && !fallback {
                 continue;
             }
+            let (mode, ordered) = state.ordered(&entry.name, &service.name);
+            let configured = weight.unwrap_or(u16::from(fallback));
             match services.iter_mut().find(|known| known.name == service.name) {
                 Some(known) => known.connections += connections,
                 None => services.push(v1::ServerServiceStatus {
                     name: service.name.clone(),
                     healthy: state.is_healthy(*id, &service.name),
-                    weight: weight.unwrap_or(0).into(),
+                    weight: ordered.unwrap_or(configured).into(),
                     connections,
+                    down: finding(state, *id, &service.name),
+                    order: order(state, &entry.name, &service.name),
+                    mode: mode_word(mode).into(),
+                    weight_configured: configured.into(),
+                    fallback,
                 }),
             }
         }
@@ -226,9 +243,44 @@ pub(super) fn servers(state: &State) -> Vec<v1::ServerStatus> {
             address: entry.address.to_string(),
             method: method(entry.method).into(),
             services,
+            down: finding(state, *id, HOST),
+            order: order(state, &entry.name, HOST),
+            report: None,
         }
     };
     state.servers().iter().map(server_status).collect()
+}
+
+fn finding(state: &State, server: ServerId, service: &str) -> Option<v1::Finding> {
+    let found = state.finding(server, service)?;
+    Some(v1::Finding {
+        since_unix_ms: found.since_ms,
+        reason: found.reason,
+    })
+}
+
+/// The order about exactly this server, or this service of it.
+fn order(state: &State, server: &str, service: &str) -> Option<v1::Order> {
+    let key = OverrideKey {
+        server: server.to_owned(),
+        service: service.to_owned(),
+    };
+    let present = state.overrides().get(&key)?;
+    Some(v1::Order {
+        mode: present.mode.map_or("", mode_word).to_owned(),
+        weight: present.weight.map(u32::from),
+        by: present.by.clone(),
+        at_unix_ms: present.at_ms,
+    })
+}
+
+fn mode_word(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Enabled => "enabled",
+        Mode::Draining { sticky: true } => "draining",
+        Mode::Draining { sticky: false } => "draining-all",
+        Mode::Disabled => "disabled",
+    }
 }
 
 fn protocol(protocol: Protocol) -> &'static str {

@@ -4,11 +4,15 @@ mod change;
 mod cluster;
 mod convert;
 mod counters;
+mod orders;
 mod read;
 mod relay;
+mod reports;
+mod servers;
 mod service;
 mod status;
 mod trace;
 
 pub(crate) use cluster::Cluster;
+pub(crate) use servers::{NodesService, Servers};
 pub(crate) use service::AdminService;

@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status};
 
 use super::cluster::Cluster;
 use super::convert;
+use super::orders::EventPages;
 use super::relay::{self, ASK_TIMEOUT, Client, Leadership};
 use super::trace::Decisions;
 
@@ -43,6 +44,7 @@ type Pages = Pin<Box<dyn Stream<Item = Result<v1::ConnectionList, Status>> + Sen
 impl Admin for AdminService {
     type ListConnectionsStream = Pages;
     type TraceStream = Decisions;
+    type EventsStream = EventPages;
 
     async fn status(
         &self,
@@ -161,6 +163,26 @@ impl Admin for AdminService {
             cluster.forget_atm(message)
         })
         .await
+    }
+
+    async fn order_server(
+        &self,
+        request: Request<v1::OrderServerRequest>,
+    ) -> Result<Response<v1::OrderServerReply>, Status> {
+        let cluster = self.cluster()?;
+        let there = |mut client: Client, request| async move { client.order_server(request).await };
+        relay::at_leader(&cluster.raft, request, there, |message| {
+            cluster.order_server(message)
+        })
+        .await
+    }
+
+    async fn events(
+        &self,
+        request: Request<v1::EventsRequest>,
+    ) -> Result<Response<Self::EventsStream>, Status> {
+        let cluster = Arc::clone(self.cluster()?);
+        Ok(Response::new(cluster.events(request.get_ref())))
     }
 
     async fn counters(

@@ -4,6 +4,7 @@ use std::sync::PoisonError;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_util::future::join_all;
+use model::ids::NodeId;
 use openraft::async_runtime::WatchReceiver;
 use proto::v1;
 
@@ -41,6 +42,7 @@ impl Cluster {
                 .collect();
             (members, metrics.last_log_index.unwrap_or(0))
         };
+        let suspected = self.health.suspected();
         let atms = members.into_iter().map(|(node, atm)| {
             let mine = atm.name == self.myself.name;
             let hello = others
@@ -73,6 +75,7 @@ impl Cluster {
                 reachable,
                 node,
                 address: atm.address,
+                suspected: suspected.contains(&NodeId(node)),
             }
         });
         let atms = atms.collect();
@@ -90,6 +93,8 @@ impl Cluster {
         if let Some(current) = state.current() {
             notices.extend(crate::packets::limitations(&current.config));
         }
+        let mut servers = convert::servers(&state);
+        notices.extend(self.servers.tell(&mut servers));
         let snapshot = self.packets.engine().snapshot().await.ok();
         let live = snapshot.map_or(0, |snapshot| {
             (snapshot.connections.saturating_sub(snapshot.pending)) as u64
@@ -104,7 +109,7 @@ impl Cluster {
             applied_index: applied,
             atms,
             virtual_hosts: convert::virtual_hosts(&state),
-            servers: convert::servers(&state),
+            servers,
             connections: committed,
             connections_max: state.connections_max() as u64,
             replication_debt: if speaks {

@@ -45,6 +45,8 @@ pub(crate) struct Glimpse {
     pub(crate) config: ConfigNumber,
     /// The latest tenure.
     pub(crate) tenure: Option<Tenure>,
+    /// The number of the youngest event.
+    pub(crate) events: u64,
 }
 
 /// The state machine. Clones share it.
@@ -133,6 +135,7 @@ impl Machine {
                 applied: index(core.applied),
                 config: core.state.config_number(),
                 tenure: core.state.tenure().cloned(),
+                events: core.state.events().last(),
             }
         };
         self.shared.glimpse.send_if_modified(|last| {

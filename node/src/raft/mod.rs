@@ -22,7 +22,7 @@ use model::ids::NodeId;
 use crate::simulation::disk as log_database;
 
 pub(crate) use log_store::{LogStore, StoreError};
-pub(crate) use machine::{Applied, Machine};
+pub(crate) use machine::{Applied, Glimpse, Machine};
 pub(crate) use network::Network;
 pub(crate) use service::{Consensus, PeerService};
 pub(crate) use snapshot_file::SnapshotError;

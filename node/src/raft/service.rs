@@ -20,6 +20,7 @@ use super::codec::{self, Malformed};
 use super::suspicion::Told;
 use super::{Raft, Snapshot, seeded};
 use crate::bootstrap::Introduction;
+use crate::health;
 use crate::lease::LeaseKeeper;
 
 /// Largest snapshot accepted: four million connections and their configurations.
@@ -47,6 +48,8 @@ pub(crate) struct Consensus {
     pub(crate) votes: Arc<AtomicBool>,
     /// Whom suspicions of other ATMs are passed to.
     pub(crate) suspicions: mpsc::Sender<Told>,
+    /// Whom their health reports are passed to.
+    pub(crate) reports: mpsc::Sender<health::Arrived>,
 }
 
 impl Consensus {
@@ -293,6 +296,20 @@ impl Peer for PeerService {
             .try_send(told)
             .map_err(|_full| Status::resource_exhausted("too many suspicions wait"))?;
         Ok(Response::new(v1::SuspectReply {}))
+    }
+
+    async fn report(
+        &self,
+        request: Request<v1::HealthReport>,
+    ) -> Result<Response<v1::HealthReportReply>, Status> {
+        let request = request.into_inner();
+        let consensus = self.consensus(&request.group, request.target)?;
+        // Full only while this process cannot keep up; the caller says it all again soon.
+        consensus
+            .reports
+            .try_send(health::from_wire(request))
+            .map_err(|_full| Status::resource_exhausted("too many reports wait"))?;
+        Ok(Response::new(v1::HealthReportReply {}))
     }
 }
 

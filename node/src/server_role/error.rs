@@ -162,6 +162,32 @@ pub enum ServerRoleError {
 }
 
 impl ServerRoleError {
+    /// Whether another version of the configuration may be without the reason; else the host itself has to be mended.
+    #[must_use]
+    pub fn is_of_the_configuration(&self) -> bool {
+        match self {
+            Self::VipIsHostAddress { .. }
+            | Self::NotUnicast(_)
+            | Self::NoIpv6 { .. }
+            | Self::TooManyVips(_)
+            | Self::MtuTooSmall { .. }
+            | Self::NoTun { .. }
+            | Self::TunnelWithoutIpv6(_) => true,
+            Self::NoPermission(_)
+            | Self::NoInterface(_)
+            | Self::NoNft
+            | Self::Nft { .. }
+            | Self::Occupied { .. }
+            | Self::Busy(_)
+            | Self::Sysctl { .. }
+            | Self::Netlink { .. }
+            | Self::Decapsulation { .. }
+            | Self::Journal { .. }
+            | Self::CorruptJournal { .. }
+            | Self::Incomplete { .. } => false,
+        }
+    }
+
     /// The exit code for a process that ends for this reason, from sysexits.h: 77 permission, 78 configuration,
     /// 69 something on this host is unavailable.
     #[must_use]

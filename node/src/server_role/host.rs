@@ -3,22 +3,14 @@
 use std::fs::File;
 use std::net::IpAddr;
 
-use super::netlink::{Address, Link, Netlink};
-use super::nft::{self, Devices, Guard, Mss};
-use super::{
-    LOOPBACK, Method, Plan, ServerRoleError, TUNNEL_DEVICE, TUNNEL_DEVICE_6IN4, VIPS_MAX, sysctl,
-};
+use model::server::nft::{Devices, Guard, Rules, TABLE};
+use model::server::{Mss, can_be_vip};
 
-/// The headers of IP and TCP without options, as the MSS counts them (RFC 9293 §3.7.1, RFC 8200 §8.3).
-const HEADERS_V4: u32 = 40;
-const HEADERS_V6: u32 = 60;
-/// The smallest MSS that makes sense: what every host accepts (RFC 9293 §3.7.1) would be 536, but a tunnel may be
-/// smaller; below this only headers travel.
-const MSS_MIN: u32 = 88;
-/// The smallest MTU for an IPv4 tunnel (RFC 791 §3.1), and that of any link with IPv6 (RFC 8200 §5): below it the kernel
-/// takes IPv6 off an interface.
-const MTU_MIN_V4: u32 = 576;
-const MTU_MIN_V6: u32 = 1280;
+use super::netlink::{Address, Link, Netlink};
+use super::{
+    LOOPBACK, Method, Plan, ServerRoleError, TUNNEL_DEVICE, TUNNEL_DEVICE_6IN4, VIPS_MAX, nft,
+    sysctl,
+};
 
 /// The links and addresses of this host, as they were when it was read.
 pub(super) struct Host {
@@ -105,35 +97,18 @@ impl Host {
     /// The largest TCP segments whose packets still fit the tunnel.
     pub(super) fn mss(&self, plan: &Plan) -> Result<Mss, ServerRoleError> {
         let mtu = self.interface.mtu;
-        let ipv6 = plan.has_ipv6();
-        let too_small = |needed| ServerRoleError::MtuTooSmall {
-            interface: plan.interface.clone(),
-            mtu,
-            needed,
-        };
-        if ipv6 && mtu < MTU_MIN_V6 {
-            return Err(too_small(MTU_MIN_V6));
-        }
-        let fitting = |headers| {
-            let mss = mtu.checked_sub(overhead(plan.address) + headers)?;
-            // The option has 16 bits; only `lo` has an MTU beyond them.
-            (mss >= MSS_MIN).then_some(mss.min(u32::from(u16::MAX)))
-        };
-        Ok(Mss {
-            v4: fitting(HEADERS_V4).ok_or_else(|| too_small(MTU_MIN_V4))?,
-            v6: if ipv6 { fitting(HEADERS_V6) } else { None },
+        model::server::mss(mtu, plan.address, plan.has_ipv6()).map_err(|needed| {
+            ServerRoleError::MtuTooSmall {
+                interface: plan.interface.clone(),
+                mtu,
+                needed,
+            }
         })
     }
 
-    /// The MTU of the tunnel device: what fits the tunnel, but never so little that the kernel takes IPv6 off it.
-    /// Nothing is ever sent into it, and what comes out of it may be larger.
+    /// The MTU of the tunnel device.
     pub(super) fn tunnel_mtu(&self, plan: &Plan) -> u32 {
-        let fitting = self.interface.mtu.saturating_sub(overhead(plan.address));
-        if plan.has_ipv6() {
-            fitting.max(MTU_MIN_V6)
-        } else {
-            fitting
-        }
+        model::server::tunnel_mtu(self.interface.mtu, plan.address, plan.has_ipv6())
     }
 
     pub(super) async fn install_table(
@@ -142,7 +117,7 @@ impl Host {
         kernel: Option<Devices>,
         held: File,
     ) -> Result<(), ServerRoleError> {
-        let rules = nft::Rules {
+        let rules = Rules {
             vips: &plan.vips,
             mss: self.mss(plan)?,
             kernel_tunnel: kernel.map(|devices| Guard {
@@ -167,33 +142,14 @@ impl Host {
             }
         }
         if nft::present().await? {
-            let remedy = format!("nft delete table {}", nft::TABLE);
+            let remedy = format!("nft delete table {TABLE}");
             return Err(ServerRoleError::Occupied {
-                what: format!("the nft table {}", nft::TABLE),
+                what: format!("the nft table {TABLE}"),
                 remedy,
             });
         }
         Ok(())
     }
-}
-
-/// The outer header: RFC 2003 §3, RFC 4213 §3.2; RFC 2473 §3 without extension headers.
-fn overhead(address: IpAddr) -> u32 {
-    match address {
-        IpAddr::V4(_) => 20,
-        IpAddr::V6(_) => 40,
-    }
-}
-
-/// Whether one host of the network can have this address on `lo`.
-fn can_be_vip(vip: IpAddr) -> bool {
-    let special = vip.is_unspecified() || vip.is_loopback() || vip.is_multicast();
-    let version = match vip {
-        IpAddr::V4(vip) => !vip.is_broadcast(),
-        // A mapped address is IPv4 to every socket.
-        IpAddr::V6(vip) => vip.to_ipv4_mapped().is_none() && !vip.is_unicast_link_local(),
-    };
-    !special && version
 }
 
 fn is_link_local(address: IpAddr) -> bool {
@@ -244,43 +200,15 @@ mod tests {
     }
 
     #[test]
-    fn segments_fit_each_of_the_four_tunnels() {
-        let both = ["10.1.0.100", "2001:db8::100"];
-        for (address, mtu, expected) in [
-            ("10.1.0.11", 1500, (1440, Some(1420))),
-            ("2001:db8::11", 1500, (1420, Some(1400))),
-            ("10.1.0.11", 9000, (8940, Some(8920))),
-            ("2001:db8::11", 1280, (1200, Some(1180))),
-        ] {
-            let mss = host(mtu).mss(&plan(address, &both)).unwrap();
-            assert_eq!((mss.v4, mss.v6), expected, "{address} at {mtu}");
-        }
-        let only_v4 = plan("10.1.0.11", &both[..1]);
-        assert_eq!(host(576).mss(&only_v4).unwrap(), Mss { v4: 516, v6: None });
-    }
-
-    #[test]
-    fn an_mtu_without_room_is_refused_with_the_one_that_is_needed() {
-        for (vip, mtu, words) in [
-            ("10.1.0.100", 100, "raise it to 576 or more"),
-            ("2001:db8::100", 1279, "raise it to 1280 or more"),
-        ] {
-            let error = host(mtu).mss(&plan("10.1.0.11", &[vip])).unwrap_err();
-            assert!(error.to_string().contains(words), "{error}");
-        }
-    }
-
-    #[test]
-    fn the_tunnel_device_keeps_ipv6_where_the_network_is_small() {
-        let v6 = ["2001:db8::100"];
-        for (address, vips, mtu, expected) in [
-            ("10.1.0.11", &v6[..0], 1500, 1480),
-            ("10.1.0.11", &v6[..0], 1280, 1260),
-            ("2001:db8::11", &v6[..], 1500, 1460),
-            ("2001:db8::11", &v6[..], 1300, 1280),
-        ] {
-            assert_eq!(host(mtu).tunnel_mtu(&plan(address, vips)), expected);
-        }
+    fn an_mtu_without_room_is_refused_by_the_name_of_the_interface() {
+        let error = host(100)
+            .mss(&plan("10.1.0.11", &["10.1.0.100"]))
+            .unwrap_err();
+        let words = error.to_string();
+        assert!(
+            words.contains("of eth0") && words.contains("raise it to 576"),
+            "{words}"
+        );
     }
 
     #[test]
@@ -292,26 +220,6 @@ mod tests {
         ] {
             let local = host(1500).local(planned.parse().unwrap());
             assert_eq!(local, Some(expected.parse().unwrap()), "{planned}");
-        }
-    }
-
-    #[test]
-    fn addresses_that_no_host_has_for_itself_are_no_vips() {
-        for (vip, expected) in [
-            ("10.1.0.100", true),
-            ("255.255.255.255", false),
-            ("224.0.0.1", false),
-            ("127.0.0.1", false),
-            ("0.0.0.0", false),
-            ("2001:db8::100", true),
-            ("fd00::1", true),
-            ("fe80::1", false),
-            ("::1", false),
-            ("::", false),
-            ("ff02::1", false),
-            ("::ffff:10.1.0.100", false),
-        ] {
-            assert_eq!(can_be_vip(vip.parse().unwrap()), expected, "{vip}");
         }
     }
 }

@@ -30,7 +30,7 @@ mod tunnel;
 mod undo;
 
 use std::fs::File;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use rustix::thread::CapabilitySet;
@@ -38,6 +38,7 @@ use tracing::{info, warn};
 
 pub use counters::Counters;
 pub use error::ServerRoleError;
+pub use model::server::{Method, TUNNEL_DEVICE, TUNNEL_DEVICE_6IN4, VIPS_MAX};
 
 use host::Host;
 use journal::{Found, Journal, JournalFile};
@@ -61,7 +62,7 @@ pub struct Plan {
     pub atms: Vec<IpAddr>,
     /// The router through which answers of services that are reached by `nat` have to go. The role never touches a
     /// route: it warns where the default route is another.
-    pub nat_gateway: Option<Ipv4Addr>,
+    pub nat_gateway: Option<IpAddr>,
     /// Where the journal lies; made if it is missing.
     pub state_dir: PathBuf,
 }
@@ -70,17 +71,6 @@ impl Plan {
     fn has_ipv6(&self) -> bool {
         self.vips.iter().any(IpAddr::is_ipv6)
     }
-}
-
-/// How packets reach this server.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Method {
-    /// Inside IP packets (RFC 2003, RFC 4213, RFC 2473) to an address of this host.
-    Tunnel,
-    /// As they are, to this host's MAC address: only the VIPs and their silence are needed.
-    Direct,
-    /// With this host's own address as their destination: nothing is needed here, and there are no VIPs.
-    Nat,
 }
 
 /// Who unpacks the tunnel.
@@ -102,15 +92,6 @@ pub struct ServerRole {
     journal: Journal,
     tunnel: Tunnel,
 }
-
-/// VIPs of one host; each costs a comparison per packet and a line in a journal that is rewritten whole.
-pub const VIPS_MAX: usize = 1024;
-
-/// The name of the device out of which the tunnel's packets come, whoever unpacks them.
-pub const TUNNEL_DEVICE: &str = "atmtun0";
-
-/// The name of the second device where the kernel unpacks IPv6 in IPv4: it has a kind of its own for that.
-pub const TUNNEL_DEVICE_6IN4: &str = "atmtun1";
 
 const LOOPBACK: &str = "lo";
 
@@ -195,12 +176,32 @@ pub async fn clean_up(state_dir: &Path) -> Result<Vec<String>, ServerRoleError> 
 }
 
 impl ServerRole {
-    /// Serves these VIPs instead; connections to those that stay are not touched. With [`Method::Nat`] there are none.
+    /// Whether [`update`](Self::update) is enough to do what `plan` says; else the role has to be stopped and started.
+    #[must_use]
+    pub fn can_become(&self, plan: &Plan) -> bool {
+        let same = |plan: &Plan| {
+            (
+                plan.interface.clone(),
+                plan.address,
+                plan.method,
+                plan.nat_gateway,
+                plan.state_dir.clone(),
+            )
+        };
+        same(&self.plan) == same(plan) && self.tunnel.takes(plan)
+    }
+
+    /// Serves these VIPs instead, and takes the tunnel from these `atms`; connections to the VIPs that stay are not
+    /// touched. With [`Method::Nat`] there are none.
     ///
     /// # Errors
     /// As [`start`]. The host then has the VIPs of before, the new ones, or some of both; calling again continues,
     /// and [`stop`](Self::stop) takes all of them back.
-    pub async fn update(&mut self, vips: Vec<IpAddr>) -> Result<(), ServerRoleError> {
+    pub async fn update(
+        &mut self,
+        vips: Vec<IpAddr>,
+        atms: Vec<IpAddr>,
+    ) -> Result<(), ServerRoleError> {
         if self.plan.method == Method::Nat {
             return Ok(());
         }
@@ -209,6 +210,7 @@ impl ServerRole {
         let added = host.missing(&vips)?;
         let next = Plan {
             vips: vips.clone(),
+            atms,
             ..self.plan.clone()
         };
         if self.journal.table {
@@ -227,7 +229,7 @@ impl ServerRole {
             }
         }
         self.journal_file.store(&self.journal).await?;
-        self.plan.vips = vips;
+        self.plan = next;
         if let Tunnel::Process(decapsulation) = &self.tunnel {
             decapsulation
                 .set_filter(Filter::new(&self.plan.vips, &self.plan.atms))
@@ -278,6 +280,12 @@ impl ServerRole {
         take_back(&journal_file, &journal).await?;
         info!("out of the server role");
         Ok(())
+    }
+
+    /// The VIPs that stand on this host.
+    #[must_use]
+    pub fn vips(&self) -> &[IpAddr] {
+        &self.plan.vips
     }
 
     /// Who unpacks the tunnel.

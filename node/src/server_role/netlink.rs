@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, CacheInfo};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags};
+use rtnetlink::packet_route::link::{Ip6TunnelFlags, LinkAttribute, LinkFlags};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteType};
 use rtnetlink::{
     AddressMessageBuilder, Handle, LinkIp6Tnl, LinkIpIp, LinkSit, LinkUnspec, RouteMessageBuilder,
@@ -201,17 +201,24 @@ impl Netlink {
         let message = match kind {
             KernelTunnel::Ipip(local) => LinkIpIp::new(name).local(local).build(),
             KernelTunnel::Sit(local) => LinkSit::new(name).local(local).build(),
-            // Without a protocol it takes both.
-            KernelTunnel::Ip6tnl(local) => LinkIp6Tnl::new(name).local(local).build(),
+            // Without a protocol it takes both. The sender may be this host itself, when it is the active ATM as well.
+            KernelTunnel::Ip6tnl(local) => LinkIp6Tnl::new(name)
+                .local(local)
+                .set_flag(Ip6TunnelFlags::AllowLocalRemote, true)
+                .build(),
         };
         let done = self.handle.link().add(message).execute().await;
         unless(Errno::OPNOTSUPP, done).map_err(refused(format!("make the tunnel device {name}")))
     }
 
-    /// The IPv4 routers of this host's default route, all of them where it has several; of several default routes,
-    /// that of the lowest metric. Only the main table counts.
-    pub(super) async fn default_gateways(&self) -> Result<Vec<Ipv4Addr>, ServerRoleError> {
-        let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
+    /// The routers of this host's default route of IPv4, or of IPv6, all of them where it has several; of several default
+    /// routes, that of the lowest metric. Only the main table counts.
+    pub(super) async fn default_gateways(&self, v6: bool) -> Result<Vec<IpAddr>, ServerRoleError> {
+        let all = if v6 {
+            RouteMessageBuilder::<Ipv6Addr>::new().build()
+        } else {
+            RouteMessageBuilder::<Ipv4Addr>::new().build()
+        };
         let messages: Vec<_> = self
             .handle
             .route()
@@ -284,11 +291,13 @@ fn metric(attributes: &[RouteAttribute]) -> u32 {
     found.unwrap_or(0)
 }
 
-fn gateways(attributes: &[RouteAttribute]) -> Vec<Ipv4Addr> {
+fn gateways(attributes: &[RouteAttribute]) -> Vec<IpAddr> {
     let mut found = Vec::new();
     for attribute in attributes {
         if let RouteAttribute::Gateway(RouteAddress::Inet(gateway)) = attribute {
-            found.push(*gateway);
+            found.push(IpAddr::V4(*gateway));
+        } else if let RouteAttribute::Gateway(RouteAddress::Inet6(gateway)) = attribute {
+            found.push(IpAddr::V6(*gateway));
         } else if let RouteAttribute::MultiPath(hops) = attribute {
             // Hops do not nest.
             found.extend(hops.iter().flat_map(|hop| gateways(&hop.attributes)));

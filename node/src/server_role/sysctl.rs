@@ -7,6 +7,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use model::server::{ARP_ANNOUNCE, ARP_IGNORE, ARP_IGNORE_SILENT, TUNNEL_IPV6};
 use serde::{Deserialize, Serialize};
 
 use super::{Method, ServerRoleError, TUNNEL_DEVICE};
@@ -94,11 +95,10 @@ pub(super) fn plan(interface: &str, method: Method) -> Result<Vec<Setting>, Serv
 /// What an ARP setting has to become, if it is not already one that keeps a VIP on `lo` silent.
 fn raised(interface: &str, key: Key, before: i32) -> Option<Setting> {
     let after = match key {
-        // 2 is 1 with a further condition and 8 answers nothing; 3 would answer for a VIP.
-        Key::ArpIgnore if matches!(before, 1 | 2 | 8) => return None,
-        Key::ArpIgnore => 1,
-        Key::ArpAnnounce if before >= 2 => return None,
-        Key::ArpAnnounce => 2,
+        Key::ArpIgnore if ARP_IGNORE_SILENT.contains(&before) => return None,
+        Key::ArpIgnore => ARP_IGNORE,
+        Key::ArpAnnounce if before >= ARP_ANNOUNCE => return None,
+        Key::ArpAnnounce => ARP_ANNOUNCE,
         Key::RpFilter => return None,
     };
     Some(Setting {
@@ -144,8 +144,7 @@ fn open_reverse_path(mut values: Vec<(String, i32)>) -> Vec<Setting> {
 }
 
 /// Takes the reverse path filter off the tunnel device, which goes away with its settings. With `ipv6` it takes IPv6
-/// packets without having an address: no duplicate address detection, no router solicitations, nothing that somebody at
-/// the other end would have to read. Without, it has no IPv6 at all.
+/// packets without having an address. Without, it has no IPv6 at all.
 pub(super) fn prepare_tunnel(device: &str, ipv6: bool) -> Result<(), ServerRoleError> {
     write_path(&path(device, Key::RpFilter), 0)?;
     let set = |key: &str, value| {
@@ -153,11 +152,9 @@ pub(super) fn prepare_tunnel(device: &str, ipv6: bool) -> Result<(), ServerRoleE
         write_path(&path, value)
     };
     if ipv6 {
-        // ip-sysctl.rst: addr_gen_mode 1 makes no link-local address.
-        for (key, value) in [("addr_gen_mode", 1), ("accept_dad", 0), ("accept_ra", 0)] {
-            set(key, value)?;
-        }
-        return set("disable_ipv6", 0);
+        return TUNNEL_IPV6
+            .into_iter()
+            .try_for_each(|(key, value)| set(key, value));
     }
     match set("disable_ipv6", 1) {
         // A kernel without IPv6 has nothing to switch off.

@@ -5,10 +5,11 @@
 use std::fs::File;
 use std::net::IpAddr;
 
+use model::server::nft::Devices;
+
 use super::decapsulate::{Decapsulation, Tun};
 use super::host::Host;
 use super::netlink::{KernelTunnel, Netlink};
-use super::nft::Devices;
 use super::packet::Filter;
 use super::{Plan, ServerRoleError, TUNNEL_DEVICE, TUNNEL_DEVICE_6IN4, sysctl};
 
@@ -90,6 +91,11 @@ impl Tunnel {
             Self::None => &[],
             Self::Kernel(_) | Self::Process(_) => names(self.in_kernel()),
         }
+    }
+
+    /// Whether it is one for the VIPs of `plan`, too.
+    pub(super) fn takes(&self, plan: &Plan) -> bool {
+        !(matches!(self, Self::Kernel(Devices::Ipip)) && plan.has_ipv6())
     }
 
     /// Makes the devices ready for other VIPs.

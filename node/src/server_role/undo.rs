@@ -1,5 +1,7 @@
 //! Takes back what a journal lists, also when only part of it was ever done.
 
+use model::server::nft::TABLE;
+
 use super::journal::{Journal, JournalFile};
 use super::netlink::Netlink;
 use super::{LOOPBACK, ServerRoleError, TUNNEL_DEVICE, TUNNEL_DEVICE_6IN4, nft, sysctl};
@@ -21,7 +23,7 @@ pub(super) async fn undo(journal: &Journal, file: &JournalFile) -> Undone {
     }
     if journal.table {
         undone.note(remove_table(file).await, || {
-            format!("nft table {} removed", nft::TABLE)
+            format!("nft table {TABLE} removed")
         });
     }
     // Backwards: `all` gets its reverse path filter back before any interface loses the one it was lent.

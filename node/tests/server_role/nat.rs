@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use node::server_role::{Method, Plan, Unpacking, start};
 
-use super::lab::{CLIENT, Lab, VIP};
+use super::lab::{CLIENT, CLIENT6, Lab, VIP};
 use super::plan;
 
 /// Where a test's log goes.
@@ -26,9 +26,6 @@ impl Write for Log {
 
 /// What starting and stopping such a role says, while the host must stay as it is.
 fn said(lab: &Lab, gateway: IpAddr) -> String {
-    let IpAddr::V4(gateway) = gateway else {
-        panic!("the Gateway is IPv4")
-    };
     let before = lab.snapshot();
     let log = Log::default();
     let writer = log.clone();
@@ -48,7 +45,7 @@ fn said(lab: &Lab, gateway: IpAddr) -> String {
         .unwrap();
         assert_eq!(role.unpacking(), Unpacking::None);
         lab.assert_is(&before, "in the role");
-        role.update(vec![VIP]).await.unwrap();
+        role.update(vec![VIP], vec![]).await.unwrap();
         lab.assert_is(&before, "with a VIP that is not for this host");
         role.stop().await.unwrap();
     });
@@ -99,6 +96,21 @@ fn a_nat_server_keeps_its_host_as_it_is_and_warns_of_another_default_route() {
         ],
     );
     let good = said(&lab, CLIENT);
+    assert!(!good.contains("WARN"), "{good}");
+    assert!(good.contains("the default route is the Gateway"), "{good}");
+
+    // The default route of IPv6 is another.
+    let none = said(&lab, CLIENT6);
+    assert!(
+        none.contains("has no router in its default route")
+            && none.contains("ip -6 route replace default via 2001:db8:77::50"),
+        "{none}"
+    );
+    lab.show(
+        "ip",
+        &["-6", "route", "add", "default", "via", "2001:db8:77::50"],
+    );
+    let good = said(&lab, CLIENT6);
     assert!(!good.contains("WARN"), "{good}");
     assert!(good.contains("the default route is the Gateway"), "{good}");
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use node::server_role::{Plan, ServerRole, Unpacking};
+use node::server_role::{Method, Plan, ServerRole, Unpacking};
 use rustix::net::sockopt::{set_ip_tos, set_ipv6_tclass};
 
 use super::encapsulator::{Checksums, Encapsulator, Way};
@@ -231,7 +231,7 @@ fn packets_that_do_not_belong_are_counted_by_name_and_not_delivered() {
                 || role.counters().inner_destination == 4,
                 || format!("{server}: {:?}", role.counters()),
             );
-            role.update(vec![VIP, VIP2, VIP6, STANDING_VIP])
+            role.update(vec![VIP, VIP2, VIP6, STANDING_VIP], vec![client(server)])
                 .await
                 .unwrap();
             to_new_vips();
@@ -265,7 +265,7 @@ fn packets_that_do_not_belong_are_counted_by_name_and_not_delivered() {
                 atms: vec![elsewhere],
                 ..plan_to(&lab, server)
             };
-            let Some(role) = start_or_skip(stranger).await else {
+            let Some(mut role) = start_or_skip(stranger).await else {
                 return;
             };
             lab.within("client", || {
@@ -277,6 +277,23 @@ fn packets_that_do_not_belong_are_counted_by_name_and_not_delivered() {
                 role.counters().outer_source > 1 && role.counters().delivered == 0,
                 "{server}: {:?}",
                 role.counters()
+            );
+
+            // Another version of the configuration has other ATMs.
+            let known = plan_to(&lab, server);
+            assert!(role.can_become(&known));
+            let direct = Plan {
+                method: Method::Direct,
+                ..known.clone()
+            };
+            assert!(!role.can_become(&direct));
+            role.update(known.vips, known.atms).await.unwrap();
+            lab.within("client", || {
+                Way::to(server).send(&packet(client(VIP), VIP));
+            });
+            until(
+                || role.counters().delivered == 1,
+                || format!("{server}: {:?}", role.counters()),
             );
             role.stop().await.unwrap();
         });
@@ -296,7 +313,7 @@ fn an_ipv6_vip_that_comes_later_serves_connections() {
             return;
         };
         if role.unpacking() == Unpacking::Process {
-            role.update(vec![VIP, VIP6]).await.unwrap();
+            role.update(vec![VIP, VIP6], vec![CLIENT]).await.unwrap();
             let combination = (SERVER, VIP6, 1420);
             tcp(&lab, &role, combination, Checksums::Finished, "later");
         }

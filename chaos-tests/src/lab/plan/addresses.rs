@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use model::conf::{Config, Host};
+use model::conf::{Config, Host, Nat};
 
 use super::super::error::PlanError;
 use super::super::place::{Network, twin_of};
@@ -40,8 +40,8 @@ impl Addresses {
         config: &Config,
         surroundings: &Surroundings,
     ) -> Result<Self, PlanError> {
-        let gateway = config.nat.iter().filter_map(|nat| nat.gateway);
-        let gateway = gateway.map(IpAddr::from).find_map(|g| lab_address(g).ok());
+        let mut gateways = config.nat.iter().flat_map(Nat::gateways);
+        let gateway = gateways.find_map(|gateway| lab_address(gateway).ok());
         let mut ours = Vec::new();
         for atm in &config.atm_pool.atms {
             ours.extend(literal(&atm.host)?);

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use model::Instant;
+use model::conf::Protocol;
 use model::connections::{ConnectionKey, Pin};
 use model::ids::VirtualServiceId;
 
@@ -17,6 +18,10 @@ const HOLD_MAX: Duration = Duration::from_secs(1);
 /// its ACK is lost it sends another with each SYN-ACK that its server repeats: 1, 3, 7 and 15 s after the first (RFC 6298 §2.1
 /// and §5.5). So its way to here may be broken for that long.
 const HALF_OPEN_TIMEOUT: Duration = Duration::from_secs(16);
+/// Silence after which a connection that showed one datagram is given up: most are a question that is answered in one, and there are
+/// many. Longer than a resolver waits before it asks again from the same port (5 s, resolv.conf(5)), as its second datagram goes where
+/// the first went.
+const ONE_DATAGRAM_TIMEOUT: Duration = Duration::from_secs(6);
 /// Silence after the client's FIN: its ACK of the server's FIN must still get through, and that FIN is sent again
 /// after 0.2, 0.4, ... 6.4 s when it was lost.
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -81,7 +86,7 @@ impl Flow {
 pub(crate) enum State {
     /// Its record is not committed; the first packet is held.
     Pending,
-    /// Only SYNs were seen.
+    /// Only SYNs, or one datagram, were seen.
     HalfOpen,
     Established,
     /// The client's FIN was seen.
@@ -92,13 +97,14 @@ pub(crate) enum State {
 
 impl State {
     /// How long a connection in this state may be silent; `timeout` is `ConnectionTimeout`.
-    pub(super) fn silence(self, timeout: Duration) -> Duration {
-        match self {
-            Self::Pending => HOLD_MAX,
-            Self::HalfOpen => HALF_OPEN_TIMEOUT.min(timeout),
-            Self::Established => timeout,
-            Self::Closing => CLOSING_TIMEOUT.min(timeout),
-            Self::Reset => RESET_TIMEOUT.min(timeout),
+    pub(super) fn silence(self, protocol: Protocol, timeout: Duration) -> Duration {
+        match (self, protocol) {
+            (Self::Pending, _) => HOLD_MAX,
+            (Self::HalfOpen, Protocol::Tcp) => HALF_OPEN_TIMEOUT.min(timeout),
+            (Self::HalfOpen, Protocol::Udp) => ONE_DATAGRAM_TIMEOUT.min(timeout),
+            (Self::Established, _) => timeout,
+            (Self::Closing, _) => CLOSING_TIMEOUT.min(timeout),
+            (Self::Reset, _) => RESET_TIMEOUT.min(timeout),
         }
     }
 
@@ -142,6 +148,7 @@ pub(crate) struct Entry {
     pub(crate) pin: Pin,
     /// Boxed: most connections have none, and an entry is one line of memory.
     pub(super) behind_nat: Option<Box<BehindNat>>,
+    pub(super) protocol: Protocol,
     pub(super) state: State,
     pub(crate) record: Record,
     /// The tenure in which this ATM last saw a packet of it; what it knows from an earlier one is out of date.
@@ -216,9 +223,11 @@ mod tests {
             State::Closing,
             State::Reset,
         ] {
-            assert_eq!(state.silence(timeout), timeout);
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                assert_eq!(state.silence(protocol, timeout), timeout);
+            }
         }
-        assert_eq!(State::Pending.silence(timeout), HOLD_MAX);
+        assert_eq!(State::Pending.silence(Protocol::Udp, timeout), HOLD_MAX);
     }
 
     #[test]

@@ -36,6 +36,7 @@ mod tests {
     use std::time::Duration;
 
     use model::Instant;
+    use model::conf::Protocol;
     use proptest::prelude::*;
 
     use super::super::{Connections, Flow, Record, Sign};
@@ -94,13 +95,13 @@ mod tests {
                 let flow = |port| Flow::new(Ipv4Addr::LOCALHOST.into(), port, VirtualServiceId(port % 3));
                 match step {
                     Step::Open(port, server) if connections.find(flow(port)).is_none() => {
-                        connections.open(flow(port), ServerId(server).into(), Record::Local, now);
+                        connections.open(flow(port), Protocol::Tcp, ServerId(server).into(), Record::Local, now);
                     }
                     Step::OpenHeld(port, server) if connections.find(flow(port)).is_none() => {
-                        connections.open_held(flow(port), ServerId(server).into(), b"SYN", now);
+                        connections.open_held(flow(port), Protocol::Tcp, ServerId(server).into(), b"SYN", now);
                     }
                     Step::Adopt(port, server) if connections.find(flow(port)).is_none() => {
-                        connections.adopt(flow(port), ServerId(server).into(), true, now);
+                        connections.adopt(flow(port), Protocol::Tcp, ServerId(server).into(), true, now);
                     }
                     Step::Open(..) | Step::OpenHeld(..) | Step::Adopt(..) => {}
                     Step::Confirm(port, server) => {

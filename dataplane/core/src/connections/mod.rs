@@ -14,6 +14,7 @@ mod wheel;
 use std::time::Duration;
 
 use model::Instant;
+use model::conf::Protocol;
 use model::connections::Pin;
 use model::ids::{ServerId, VirtualServiceId};
 use model::sticky::{StickyKey, StickyRules};
@@ -173,19 +174,27 @@ impl Connections {
     }
 
     /// A connection whose first packet goes at once.
-    pub(crate) fn open(&mut self, flow: Flow, pin: Pin, record: Record, now: Instant) -> u32 {
-        self.insert(flow, pin, State::HalfOpen, record, now)
+    pub(crate) fn open(
+        &mut self,
+        flow: Flow,
+        protocol: Protocol,
+        pin: Pin,
+        record: Record,
+        now: Instant,
+    ) -> u32 {
+        self.insert(flow, protocol, pin, State::HalfOpen, record, now)
     }
 
     /// A connection whose first packet waits. `None`: there was no room for it after all.
     pub(crate) fn open_held(
         &mut self,
         flow: Flow,
+        protocol: Protocol,
         pin: Pin,
         packet: &[u8],
         now: Instant,
     ) -> Option<u32> {
-        let id = self.insert(flow, pin, State::Pending, Record::Asked, now);
+        let id = self.insert(flow, protocol, pin, State::Pending, Record::Asked, now);
         let held = self.held.put(id, packet);
         let Some(entry) = self.entries.get_mut(id as usize).filter(|_| held.is_some()) else {
             self.remove(id);
@@ -201,6 +210,7 @@ impl Connections {
     pub(crate) fn adopt(
         &mut self,
         flow: Flow,
+        protocol: Protocol,
         pin: Pin,
         first_hand: bool,
         now: Instant,
@@ -213,7 +223,7 @@ impl Connections {
         } else {
             State::Established
         };
-        Some(self.insert(flow, pin, state, Record::Committed, now))
+        Some(self.insert(flow, protocol, pin, state, Record::Committed, now))
     }
 
     /// The record of an entry was committed, with this server. A connection that waited for it goes to that server.
@@ -379,7 +389,8 @@ impl Connections {
         }
         // A shorter timeout is a nearer place on the wheel; a longer one is found when the nearer place comes round.
         if before != after && matches!(after, State::Closing | State::Reset) {
-            self.wheel.schedule(id, now + after.silence(self.timeout));
+            let silence = after.silence(entry.protocol, self.timeout);
+            self.wheel.schedule(id, now + silence);
         }
     }
 
@@ -388,7 +399,7 @@ impl Connections {
         self.get(id).is_some_and(|entry| {
             entry.tenure == self.tenure
                 && matches!(entry.state, State::HalfOpen | State::Established)
-                && now < entry.seen + entry.state.silence(self.timeout)
+                && now < entry.seen + entry.state.silence(entry.protocol, self.timeout)
         })
     }
 
@@ -511,11 +522,20 @@ impl Connections {
         }
     }
 
-    fn insert(&mut self, flow: Flow, pin: Pin, state: State, record: Record, now: Instant) -> u32 {
+    fn insert(
+        &mut self,
+        flow: Flow,
+        protocol: Protocol,
+        pin: Pin,
+        state: State,
+        record: Record,
+        now: Instant,
+    ) -> u32 {
         let entry = Entry {
             flow,
             pin,
             behind_nat: None,
+            protocol,
             state,
             record,
             tenure: self.tenure,
@@ -559,7 +579,7 @@ impl Connections {
 
     fn deadline(&self, entry: &Entry) -> Instant {
         if entry.tenure == self.tenure {
-            entry.seen + entry.state.silence(self.timeout)
+            entry.seen + entry.state.silence(entry.protocol, self.timeout)
         } else {
             entry.seen.max(self.tenure_began) + self.timeout
         }

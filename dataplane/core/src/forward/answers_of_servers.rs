@@ -32,7 +32,8 @@ impl Forwarder {
                 return None;
             };
             let id = self.quoted_peer(&quote)?;
-            return Some(self.error_of_server(id, &quote, frame, packet, now, out));
+            let answered = self.error_of_server(id, &quote, frame, packet, now, out);
+            return Some(self.or_pass_on(answered, frame, packet, now, out));
         }
         let part = packet.part();
         let (flow, segment) = match part.map(|(key, part)| (key, part.place())) {
@@ -52,12 +53,33 @@ impl Forwarder {
             }
         };
         let answered = self.answer_of_server(flow, segment, frame, packet, now, out);
-        if let (Some((key, _)), Some(_), Ok(Verdict::Transmit)) = (part, segment, &answered) {
+        let answered = self.or_pass_on(answered, frame, packet, now, out);
+        if let (Some((key, _)), Some(_), Ok(Verdict::Transmit | Verdict::Relayed)) =
+            (part, segment, &answered)
+        {
             // Only later ones of an answer that passed follow it; those that come before their first are the host's.
             let _early = self.fragments.first(key, flow, false, now);
         }
         self.count_parts();
         Some(answered)
+    }
+
+    /// What a server says goes to the active ATM where this one may not speak: its neighbour entry for the gateway is out of date.
+    fn or_pass_on<S: Sink>(
+        &mut self,
+        answered: Result<Verdict, DropReason>,
+        frame: Received,
+        packet: &mut Ip<&mut [u8]>,
+        now: Instant,
+        out: &mut S,
+    ) -> Result<Verdict, DropReason> {
+        match answered {
+            // Without a voice the packet is as it came.
+            Err(silent @ (DropReason::NotActive | DropReason::LeaseExpired)) => {
+                self.pass_on(frame, packet, silent, now, out)
+            }
+            answered => answered,
+        }
     }
 
     fn answer_of_server<S: Sink>(
@@ -86,6 +108,10 @@ impl Forwarder {
         } else {
             Piece::Later
         };
+        // About later fragments no error is sent (RFC 1812 §4.3.2.7).
+        if piece == Piece::WithHeader && packet.ttl() <= 1 {
+            return self.time_exceeded(packet, frame.link.source, now, &mut voice);
+        }
         self.go(frame, packet, way, piece, now, &mut voice)
     }
 
@@ -144,7 +170,7 @@ impl Forwarder {
             nat::translate_error(packet, quote, outer, inner);
         }
         rewrite::send(packet, plan, &route, &mut self.identification, voice);
-        Ok(Verdict::Transmit)
+        Ok(route.verdict())
     }
 
     /// A voice for what a connection's server says, and the connection.

@@ -3,21 +3,18 @@
 use std::net::Ipv6Addr;
 
 use model::Instant;
+use model::conf::Protocol;
 use model::connections::{ConnectionChange, ConnectionKey, Pin};
 use model::ids::ServerId;
 use model::planted::{self, Bug};
 use model::sticky::StickyKey;
 
 use super::Forwarder;
-use super::way::Piece;
 use crate::Lease;
 use crate::connections::{Connections, Due, Flow, Record, Wait};
 use crate::counters::Event;
-use crate::frame::Offload;
-use crate::gate::{Change, Voice};
-use crate::rewrite;
+use crate::gate::Change;
 use crate::routes::Routes;
-use crate::wire::ip::Ip;
 use crate::{DropReason, ForwardingTable, Sink};
 
 impl Forwarder {
@@ -36,6 +33,8 @@ impl Forwarder {
         let routes = Routes::compile(table, &self.routes, &mut self.neighbours, now);
         let vips_changed = routes.vips != self.routes.vips;
         self.routes = routes;
+        self.path_mtus
+            .keep(|server| self.routes.is_tunnel_end(server));
         if had_nat || self.routes.has_nat() {
             for id in self.connections.ids() {
                 self.link(id);
@@ -95,7 +94,8 @@ impl Forwarder {
                 }
                 (ConnectionChange::Open(_, pin), None) => {
                     let first_hand = self.gate.voice(now, out).is_ok();
-                    let id = self.connections.adopt(flow, pin, first_hand, now);
+                    let protocol = self.protocol_of(flow);
+                    let id = self.connections.adopt(flow, protocol, pin, first_hand, now);
                     let sticky = &mut self.connections.sticky;
                     sticky.set(flow, pin.server, true, id.is_some(), now);
                     match id {
@@ -124,19 +124,30 @@ impl Forwarder {
             match self.connections.find(flow) {
                 Some(id) => {
                     if self.connections.get(id).is_some_and(|entry| entry.waits()) {
-                        self.counters.count_held_dropped(DropReason::NotActive);
+                        let about = self.about_flow(flow);
+                        let reason = DropReason::NotActive;
+                        self.counters.count_held_dropped(reason, about);
                         self.connections.release_held(id);
                     }
                     self.connections.assign(id, pin);
                     self.link(id);
                 }
-                None => match self.connections.adopt(flow, pin, false, now) {
-                    Some(id) => self.link(id),
-                    None => self.counters.note(Event::RecordIgnored),
-                },
+                None => {
+                    let protocol = self.protocol_of(flow);
+                    match self.connections.adopt(flow, protocol, pin, false, now) {
+                        Some(id) => self.link(id),
+                        None => self.counters.note(Event::RecordIgnored),
+                    }
+                }
             }
         }
         self.connections.retain_marked();
+    }
+
+    /// That of a connection's service; of one that this table has not yet, the one whose connections may be silent for longer.
+    fn protocol_of(&self, flow: Flow) -> Protocol {
+        let service = self.routes.service_of(flow.service());
+        service.map_or(Protocol::Tcp, |service| service.protocol)
     }
 
     /// Takes the whole replicated table of sticky clients, after a snapshot and after its connections.
@@ -159,9 +170,7 @@ impl Forwarder {
         };
         match (entry.record, entry.waits()) {
             (_, true) => {
-                self.counters.count_held_dropped(DropReason::RecordRefused);
-                self.connections.remove(id);
-                self.drop_parts(Flow::from_key(&key), DropReason::RecordRefused);
+                self.forget_held(id, DropReason::RecordRefused);
             }
             (Record::Asked, false) => self.connections.forget_record(id),
             (Record::Local | Record::Committed, false) => {}
@@ -183,6 +192,7 @@ impl Forwarder {
             announcement,
             question,
             parts,
+            self.path_mtus.poll_timeout(),
             self.conflicts.poll_timeout(),
             self.connections.poll_timeout(),
         ]
@@ -201,6 +211,7 @@ impl Forwarder {
             self.group
                 .ask(&self.interface, now, out, &mut self.counters);
         }
+        self.path_mtus.expire(now);
         self.conflicts.expire(now);
         self.fragments.expire(now);
         self.count_parts();
@@ -216,8 +227,7 @@ impl Forwarder {
         match self.gate.voice(now, out) {
             Ok(mut voice) => self.speaker.announce(
                 self.interface.mac,
-                &self.routes.vips,
-                self.routes.arp_interval,
+                &self.routes,
                 now,
                 &mut voice,
                 &mut self.counters,
@@ -258,9 +268,7 @@ impl Forwarder {
             };
             let event = match due {
                 Due::HoldExpired => {
-                    self.counters.count_held_dropped(DropReason::HoldExpired);
-                    self.connections.remove(id);
-                    self.drop_parts(flow, DropReason::HoldExpired);
+                    self.forget_held(id, DropReason::HoldExpired);
                     continue;
                 }
                 Due::Closed => Event::ConnectionClosed,
@@ -318,73 +326,5 @@ impl Forwarder {
         } else {
             self.connections.remove(id);
         }
-    }
-
-    /// Sends the held frame of a connection whose record is committed.
-    fn release<S: Sink>(&mut self, id: u32, now: Instant, out: &mut S) {
-        let Some(flow) = self
-            .connections
-            .get(id)
-            .filter(|entry| entry.has_held())
-            .map(|entry| entry.flow)
-        else {
-            return;
-        };
-        match self.gate.voice(now, out).and_then(|mut voice| {
-            self.send_held(id, &mut voice)?;
-            self.release_parts(flow, &mut voice);
-            Ok(())
-        }) {
-            Ok(()) => self.counters.note(Event::HeldReleased),
-            Err(reason) => {
-                self.counters.count_held_dropped(reason);
-                self.drop_parts(flow, reason);
-            }
-        }
-        self.connections.release_held(id);
-    }
-
-    fn send_held<S: Sink>(&mut self, id: u32, voice: &mut Voice<'_, S>) -> Result<(), DropReason> {
-        let mut bytes = std::mem::take(&mut self.scratch);
-        bytes.clear();
-        bytes.extend_from_slice(self.connections.held(id).unwrap_or_default());
-        let sent = self.send_copy(id, &mut bytes, voice);
-        self.scratch = bytes;
-        sent
-    }
-
-    fn send_copy<S: Sink>(
-        &mut self,
-        id: u32,
-        bytes: &mut [u8],
-        voice: &mut Voice<'_, S>,
-    ) -> Result<(), DropReason> {
-        let pin = self.connections.pin(id)?;
-        let flow = self
-            .connections
-            .get(id)
-            .map(|entry| entry.flow)
-            .ok_or(DropReason::NoConnection)?;
-        let way = self.way(flow, pin)?;
-        let mut packet = Ip::parse_mut(bytes).map_err(DropReason::Malformed)?;
-        let offload = Offload::default();
-        // The server may be another than the one it was planned for, when an older record was committed first.
-        let plan =
-            rewrite::plan(&packet, offload, &way.route).map_err(|refusal| match refusal {
-                rewrite::Refusal::TooBig => DropReason::FirstPacketTooBig,
-                rewrite::Refusal::Drop(reason) => reason,
-            })?;
-        self.send(&mut packet, plan, offload, way, Piece::WithHeader, voice)
-    }
-
-    /// Throws away every held frame, and forgets the connections that waited.
-    fn drop_held(&mut self, reason: DropReason) {
-        let mut from = 0;
-        while let Some((id, next)) = self.connections.pending_from(from) {
-            self.counters.count_held_dropped(reason);
-            self.connections.remove(id);
-            from = next;
-        }
-        self.drop_all_parts(reason);
     }
 }

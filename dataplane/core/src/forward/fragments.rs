@@ -4,9 +4,8 @@ use model::Instant;
 
 use super::segment::Segment;
 use super::way::Piece;
-use super::{Forwarder, Received};
+use super::{About, Forwarder, Received};
 use crate::connections::Flow;
-use crate::counters::Event;
 use crate::fragments::part::{Part, Place};
 use crate::fragments::{Key, Later};
 use crate::frame::Offload;
@@ -35,7 +34,7 @@ impl Forwarder {
                 let flow = self.flow(packet, segment)?;
                 let verdict = self.segment(frame, packet, segment, now, voice)?;
                 let waits = verdict == Verdict::Held;
-                if waits || verdict == Verdict::Transmit {
+                if waits || matches!(verdict, Verdict::Transmit | Verdict::Deliver) {
                     let early = self.fragments.first(key, flow, waits, now);
                     self.send_parts(early, flow, voice);
                 }
@@ -44,8 +43,7 @@ impl Forwarder {
             Place::Later => match self.fragments.later(key, packet.bytes(), now) {
                 Later::Follow(flow) => {
                     self.about.service = Some(flow.service());
-                    self.follow(packet, flow, voice)?;
-                    Ok(Verdict::Transmit)
+                    self.follow(packet, flow, voice)
                 }
                 Later::Held => Ok(Verdict::Held),
                 Later::Full(_bound) => Err(DropReason::FragmentFull),
@@ -60,21 +58,21 @@ impl Forwarder {
     }
 
     /// The connection's first packet will not leave, and with it nothing of its datagram.
-    pub(super) fn drop_parts(&mut self, flow: Flow, reason: DropReason) {
+    pub(super) fn drop_parts(&mut self, flow: Flow, about: About, reason: DropReason) {
         for _part in self.fragments.release(|held| *held == flow) {
-            self.counters.count_held_dropped(reason);
+            self.counters.count_held_dropped(reason, about);
         }
     }
 
-    /// Forgets every datagram: the end of a lease.
+    /// Forgets every datagram: the end of a lease. Whose they are is not asked.
     pub(super) fn drop_all_parts(&mut self, reason: DropReason) {
         for _part in 0..self.fragments.clear() {
-            self.counters.count_held_dropped(reason);
+            self.counters.count_held_dropped(reason, About::default());
         }
         self.count_parts();
     }
 
-    /// Counts what the table of fragments threw away.
+    /// Counts what the table of fragments threw away, whose first had not come.
     pub(super) fn count_parts(&mut self) {
         let dropped = self.fragments.take_dropped();
         for (count, reason) in [
@@ -82,19 +80,23 @@ impl Forwarder {
             (dropped.displaced, DropReason::FragmentDisplaced),
         ] {
             for _part in 0..count {
-                self.counters.count_held_dropped(reason);
+                self.counters.count_held_dropped(reason, About::default());
             }
         }
     }
 
     fn send_parts<S: Sink>(&mut self, parts: Vec<Box<[u8]>>, flow: Flow, voice: &mut Voice<'_, S>) {
+        if parts.is_empty() {
+            return;
+        }
+        let about = self.about_flow(flow);
         for mut part in parts {
             let sent = Ip::parse_mut(&mut part)
                 .map_err(DropReason::Malformed)
                 .and_then(|mut packet| self.follow(&mut packet, flow, voice));
             match sent {
-                Ok(()) => self.counters.note(Event::HeldReleased),
-                Err(reason) => self.counters.count_held_dropped(reason),
+                Ok(_left) => self.counters.count_held_released(about),
+                Err(reason) => self.counters.count_held_dropped(reason, about),
             }
         }
     }
@@ -105,7 +107,7 @@ impl Forwarder {
         packet: &mut Ip<&mut [u8]>,
         flow: Flow,
         voice: &mut Voice<'_, S>,
-    ) -> Result<(), DropReason> {
+    ) -> Result<Verdict, DropReason> {
         let id = self
             .connections
             .find(flow)
@@ -117,6 +119,7 @@ impl Forwarder {
             Refusal::TooBig => DropReason::PathTooNarrow,
             Refusal::Drop(reason) => reason,
         })?;
-        self.send(packet, plan, offload, way, Piece::Later, voice)
+        self.send(packet, plan, offload, way, Piece::Later, voice)?;
+        Ok(way.route.verdict())
     }
 }

@@ -5,7 +5,10 @@
 mod answers_of_servers;
 mod claims;
 mod control;
+mod errors;
 mod fragments;
+mod held;
+mod path_mtu;
 mod segment;
 mod straggler;
 #[cfg(test)]
@@ -13,14 +16,12 @@ mod tests;
 mod way;
 
 use std::net::{IpAddr, Ipv6Addr};
-use std::ops::Deref;
 use std::time::Duration;
 
 use model::Instant;
 use model::ids::{ServerId, VirtualServiceId};
 use model::planted::{self, Bug};
 
-use crate::answers::Problem;
 use crate::conflicts::Conflicts;
 use crate::connections::{Connections, Flow};
 use crate::counters::Counters;
@@ -30,6 +31,7 @@ use crate::gate::{Gate, Voice};
 use crate::group::Group;
 use crate::limiter::Limiter;
 use crate::neighbours::Neighbours;
+use crate::path_mtus::PathMtus;
 use crate::rewrite;
 use crate::routes::Routes;
 use crate::speaker::{self, Speaker};
@@ -48,11 +50,6 @@ use segment::Segment;
 /// a few milliseconds; one that waited 100 ms tells of a stopped process, and its TCP sends it again anyway (at 200 ms
 /// at the soonest), perhaps through a successor that must not be contradicted by old packets.
 pub const FRAME_AGE_MAX: Duration = Duration::from_millis(100);
-
-/// Fragmentation-needed and packet-too-big: the sustained rate is 100 a second, for a router must limit its errors (RFC 1812 §4.3.2.8);
-/// the burst lets as many clients learn the MTU at once.
-const ICMP_INTERVAL: Duration = Duration::from_millis(10);
-const ICMP_BURST: u32 = 100;
 
 /// Which virtual service and server a frame concerned, as far as its decision found out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -75,6 +72,7 @@ pub struct Forwarder {
     connections: Connections,
     fragments: Fragments<Flow>,
     neighbours: Neighbours,
+    path_mtus: PathMtus,
     speaker: Speaker,
     icmp_limit: Limiter,
     group: Group,
@@ -100,8 +98,9 @@ impl Forwarder {
             connections: Connections::new(&limits),
             fragments: Fragments::new(Bounds::default()),
             neighbours: Neighbours::default(),
+            path_mtus: PathMtus::default(),
             speaker: Speaker::default(),
-            icmp_limit: Limiter::new(ICMP_INTERVAL, ICMP_BURST),
+            icmp_limit: Limiter::new(errors::INTERVAL, errors::BURST),
             group: Group::default(),
             conflicts: Conflicts::default(),
             relay_limit: Limiter::new(straggler::RELAY_INTERVAL, straggler::RELAY_BURST),
@@ -201,6 +200,9 @@ impl Forwarder {
             return answered.unwrap_or_else(Verdict::Drop);
         }
         if !for_vip || !(to_us || link.destination.is_group()) {
+            if to_us {
+                self.watch_path(source, destination, packet, now);
+            }
             return Verdict::Host;
         }
         let decided = match self.gate.voice(now, out).map(|Voice { .. }| ()) {
@@ -307,7 +309,9 @@ impl Forwarder {
         } else {
             Some((neighbour.link.unwrap_or(link.source), neighbour.source))
         };
-        speaker::advertise(self.interface.mac, neighbour.target, asker, &mut voice);
+        let (ours, target) = (self.interface.mac, neighbour.target);
+        let router = self.routes.is_gateway(target.into());
+        speaker::advertise(ours, target, router, asker, &mut voice);
         Ok(Verdict::Answered)
     }
 
@@ -385,44 +389,6 @@ impl Forwarder {
             .translation
             .map(|to| (to.without_source(), to.reversed()));
         self.send_error(quote, packet, frame, way.route, translation, voice)
-    }
-
-    fn too_big<B: Deref<Target = [u8]>, S: Sink>(
-        &mut self,
-        packet: &Ip<B>,
-        mtu: u16,
-        sender: MacAddr,
-        now: Instant,
-        voice: &mut Voice<'_, S>,
-    ) -> Result<Verdict, DropReason> {
-        // Less than this is nothing that an IPv6 host would do (RFC 8200 §5).
-        if matches!(packet, Ip::V6(_)) && mtu < ipv6::MTU_MIN {
-            return Err(DropReason::PathTooNarrow);
-        }
-        if !self.icmp_limit.take(now) {
-            return Err(DropReason::IcmpLimited);
-        }
-        let (ours, problem) = (self.interface.mac, Problem::TooBig { mtu });
-        let identification = &mut self.identification;
-        answers::error(packet, problem, ours, sender, identification, voice);
-        Ok(Verdict::FragmentationNeeded)
-    }
-
-    /// A client's packet on the way to a server behind NAT has passed as many routers as it may.
-    fn time_exceeded<B: Deref<Target = [u8]>, S: Sink>(
-        &mut self,
-        packet: &Ip<B>,
-        sender: MacAddr,
-        now: Instant,
-        voice: &mut Voice<'_, S>,
-    ) -> Result<Verdict, DropReason> {
-        if !self.icmp_limit.take(now) {
-            return Err(DropReason::IcmpLimited);
-        }
-        let (ours, problem) = (self.interface.mac, Problem::TimeExceeded);
-        let identification = &mut self.identification;
-        answers::error(packet, problem, ours, sender, identification, voice);
-        Ok(Verdict::TimeExceeded)
     }
 
     /// RFC 1812 §5.3.7, RFC 4291 §2.5 and §2.7: sources that no host has. A VIP sends nothing to a VIP through us.

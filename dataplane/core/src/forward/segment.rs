@@ -16,7 +16,7 @@ use crate::rewrite::{self, Plan, Refusal};
 use crate::wire::ip::Ip;
 use crate::wire::tcp::{self, Tcp};
 use crate::wire::udp::Udp;
-use crate::{DropReason, Sink, Verdict};
+use crate::{DropReason, MacAddr, Sink, Verdict, resets};
 
 /// What the transport header says that matters here.
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +96,12 @@ impl Forwarder {
         let pin = self.connections.pin(id)?;
         // The client lives, whatever becomes of this packet.
         self.connections.touch(id, segment.sign, now);
+        if segment.protocol == Protocol::Tcp
+            && !segment.resets()
+            && self.routes.service_of(flow.service())?.resets(pin.server)
+        {
+            return self.reset(id, packet, frame.link.source, now, voice);
+        }
         let way = self.way(flow, pin)?;
         if way.translation.is_some() && self.group.is_direct(frame.link.source) {
             self.connections.came_from(id, frame.link.source);
@@ -104,6 +110,23 @@ impl Forwarder {
             return self.time_exceeded(packet, frame.link.source, now, voice);
         }
         self.go(frame, packet, way, Piece::WithHeader, now, voice)
+    }
+
+    /// Its server is down, and the service wants its clients to connect anew.
+    fn reset<S: Sink>(
+        &mut self,
+        id: u32,
+        packet: &Ip<&mut [u8]>,
+        sender: MacAddr,
+        now: Instant,
+        voice: &mut Voice<'_, S>,
+    ) -> Result<Verdict, DropReason> {
+        // Its end, as if the server had said so; whatever else the client sends gets the same answer until the record is gone.
+        self.connections.touch(id, Sign::Reset, now);
+        let ends = (self.interface.mac, sender);
+        let identification = &mut self.identification;
+        resets::reset(packet, ends, identification, voice).map_err(DropReason::Malformed)?;
+        Ok(Verdict::Reset)
     }
 
     fn first_packet<S: Sink>(
@@ -115,10 +138,12 @@ impl Forwarder {
         voice: &mut Voice<'_, S>,
     ) -> Result<Verdict, DropReason> {
         let service = flow.service();
+        let known = self.routes.service_of(service)?;
+        let protocol = known.protocol;
         let replication = if planted::is(Bug::ConnectionNotReplicated) {
             Replication::None
         } else {
-            self.routes.service_of(service)?.replication
+            known.replication
         };
         self.connections.admit(false)?;
         let server = self.server_for(flow)?;
@@ -150,7 +175,7 @@ impl Forwarder {
         self.counters.note(Event::ConnectionOpened);
         let id = if hold {
             self.connections
-                .open_held(flow, pin, packet.bytes(), now)
+                .open_held(flow, protocol, pin, packet.bytes(), now)
                 .ok_or(DropReason::PendingFull)?
         } else {
             let record = if recorded {
@@ -158,7 +183,7 @@ impl Forwarder {
             } else {
                 Record::Local
             };
-            self.connections.open(flow, pin, record, now)
+            self.connections.open(flow, protocol, pin, record, now)
         };
         self.link(id);
         if way.translation.is_some() && self.group.is_direct(frame.link.source) {
@@ -170,7 +195,7 @@ impl Forwarder {
             return Ok(Verdict::Held);
         }
         self.send(packet, plan, frame.offload, way, Piece::WithHeader, voice)?;
-        Ok(Verdict::Transmit)
+        Ok(way.route.verdict())
     }
 
     /// The server of a new connection: the one its client belongs to, else whose turn it is.

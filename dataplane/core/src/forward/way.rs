@@ -45,6 +45,7 @@ impl Forwarder {
     /// The way of a connection from its client to its server.
     pub(super) fn way(&mut self, flow: Flow, pin: Pin) -> Result<Way, DropReason> {
         let route = self.route(pin.server)?;
+        let route = self.for_client(flow, route);
         let server = self.routes.server(pin.server)?;
         if server.method != ForwardingMethod::Nat {
             return Ok(Way {
@@ -169,6 +170,10 @@ impl Forwarder {
             }),
             (ForwardingMethod::Direct | ForwardingMethod::Nat, _) => None,
         };
+        if server.here {
+            let tunnel = tunnel.ok_or(DropReason::NotByTunnel)?;
+            return Ok(self.route_to_own_stack(tunnel));
+        }
         let neighbour = server.neighbour.ok_or(DropReason::NoNeighbour)?;
         let Some(next_hop) = self.neighbours.mac(neighbour) else {
             self.neighbours.want(neighbour);
@@ -195,13 +200,22 @@ impl Forwarder {
         Ok(self.route_over(mac.ok_or(DropReason::NoNeighbour)?, None))
     }
 
-    fn route_over(&self, next_hop: MacAddr, tunnel: Option<Tunnel>) -> Route {
-        let overhead = tunnel.map_or(0, Tunnel::overhead);
+    /// The way to this very host: the loopback interface carries what the interface brings and the outer header around it.
+    fn route_to_own_stack(&self, tunnel: Tunnel) -> Route {
         Route {
             source: self.interface.mac,
-            next_hop,
+            next_hop: None,
+            tunnel: Some(tunnel),
+            mtu: self.interface.mtu.min(u16::MAX - tunnel.overhead()),
+        }
+    }
+
+    fn route_over(&self, next_hop: MacAddr, tunnel: Option<Tunnel>) -> Route {
+        Route {
+            source: self.interface.mac,
+            next_hop: Some(next_hop),
             tunnel,
-            mtu: self.interface.mtu.saturating_sub(overhead),
+            mtu: self.mtu_over(tunnel),
         }
     }
 
@@ -218,7 +232,7 @@ impl Forwarder {
         match rewrite::plan(packet, frame.offload, &way.route) {
             Ok(plan) => {
                 self.send(packet, plan, frame.offload, way, piece, voice)?;
-                Ok(Verdict::Transmit)
+                Ok(way.route.verdict())
             }
             Err(Refusal::TooBig) => {
                 self.too_big(packet, way.route.mtu, frame.link.source, now, voice)

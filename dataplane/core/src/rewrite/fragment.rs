@@ -56,7 +56,7 @@ pub(super) fn send<B: Deref<Target = [u8]>, S: Sink>(
         ip[2..4].copy_from_slice(&len.to_be_bytes());
         ip[6..8].copy_from_slice(&(more | offset).to_be_bytes());
         ipv4::seal(ip);
-        voice.transmit(head.bytes(), body);
+        route.emit(voice, head.bytes(), body);
     }
 }
 

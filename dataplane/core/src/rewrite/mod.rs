@@ -6,7 +6,7 @@ mod fragment;
 pub(crate) mod nat;
 mod segment;
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::{Deref, DerefMut};
 
 use crate::frame::{Checksum, Gso, Offload};
@@ -16,7 +16,7 @@ use crate::wire::ethernet::{self, Ethernet};
 use crate::wire::ip::Ip;
 use crate::wire::tcp::{self, Tcp};
 use crate::wire::{ipv4, ipv6, udp};
-use crate::{DropReason, MacAddr, Malformed, Sink};
+use crate::{DropReason, MacAddr, Malformed, Sink, Verdict};
 
 /// TTL of the outer header (RFC 1700's default; the way to a server is short).
 const TTL: u8 = 64;
@@ -34,11 +34,30 @@ const HEAD_MAX: usize = ethernet::HEADER_LEN
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Route {
     pub(crate) source: MacAddr,
-    pub(crate) next_hop: MacAddr,
+    /// `None`: to the host's own stack, without an Ethernet header.
+    pub(crate) next_hop: Option<MacAddr>,
     /// The outer header; `None`: the packet goes as it is.
     pub(crate) tunnel: Option<Tunnel>,
     /// The largest packet of a client that fits, in bytes.
     pub(crate) mtu: u16,
+}
+
+impl Route {
+    /// What becomes of a packet that goes this way.
+    pub(crate) const fn verdict(&self) -> Verdict {
+        match self.next_hop {
+            Some(_) => Verdict::Transmit,
+            None => Verdict::Deliver,
+        }
+    }
+
+    /// Sends one piece.
+    fn emit<S: Sink>(&self, voice: &mut Voice<'_, S>, head: &[u8], body: &[u8]) {
+        match self.next_hop {
+            Some(_) => voice.transmit(head, body),
+            None => voice.deliver(head, body),
+        }
+    }
 }
 
 /// The ends of a tunnel.
@@ -60,6 +79,14 @@ impl Tunnel {
         match self {
             Self::V4 { .. } => 20,
             Self::V6 { .. } => 40,
+        }
+    }
+
+    /// The server's end.
+    pub(crate) const fn destination(self) -> IpAddr {
+        match self {
+            Self::V4 { destination, .. } => IpAddr::V4(destination),
+            Self::V6 { destination, .. } => IpAddr::V6(destination),
         }
     }
 }
@@ -212,7 +239,7 @@ pub(crate) fn send<B: Deref<Target = [u8]>, S: Sink>(
         Plan::Whole => {
             let dont_fragment = packet.dont_fragment();
             let head = Head::new(route, packet, packet.len(), dont_fragment, identification);
-            voice.transmit(head.bytes(), packet.bytes());
+            route.emit(voice, head.bytes(), packet.bytes());
         }
         Plan::Segments(size) => segment::send(packet, size, route, identification, voice),
         Plan::Fragments => {
@@ -248,12 +275,14 @@ impl Head {
             (Some(Tunnel::V4 { .. }), _) | (None, Ip::V4(_)) => ethernet::IPV4,
             (Some(Tunnel::V6 { .. }), _) | (None, Ip::V6(_)) => ethernet::IPV6,
         };
-        let link = Ethernet {
-            destination: route.next_hop,
-            source: route.source,
-            ethertype,
-        };
-        head.push(&link.bytes());
+        if let Some(destination) = route.next_hop {
+            let link = Ethernet {
+                destination,
+                source: route.source,
+                ethertype,
+            };
+            head.push(&link.bytes());
+        }
         // `plan` keeps the inner packet within an MTU that leaves room for the outer header.
         let len = |more: usize| u16::try_from(inner_len + more).unwrap_or(u16::MAX);
         match route.tunnel {

@@ -56,7 +56,7 @@ pub(super) fn send<B: Deref<Target = [u8]>, S: Sink>(
             (_, checksum) => checksum,
         };
         segment[checksum_at..checksum_at + 2].copy_from_slice(&checksum.to_be_bytes());
-        voice.transmit(head.bytes(), body);
+        route.emit(voice, head.bytes(), body);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Every parser on bytes from anywhere: none panics, and what a parser proved is true. IPv4 and IPv6 have their own, beside them.
 
 use super::arp::{self, Arp};
-use super::icmp::{Icmp, Quote};
+use super::icmp::{Icmp, Quote, TooBig};
 use super::ip::Ip;
 use super::ipv6::{self, Ipv6};
 use super::nd::{self, Neighbour};
@@ -124,5 +124,8 @@ fn check(ip: &Ip<&[u8]>, len: usize) {
     if let Ok(Icmp::Error(quote)) = Icmp::parse(ip) {
         let Quote { transport_at, .. } = quote;
         assert!(transport_at + 8 <= ip.payload().len());
+    }
+    if let Some(TooBig { quote, .. }) = TooBig::parse(ip) {
+        assert_eq!(Icmp::parse(ip), Ok(Icmp::Error(quote)));
     }
 }

@@ -47,6 +47,58 @@ pub(crate) struct Quote {
     pub(crate) transport_at: usize,
 }
 
+/// What a router says of a packet that was too large for its next link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TooBig {
+    /// What fits, in bytes of the quoted packet.
+    pub(crate) mtu: u16,
+    pub(crate) quote: Quote,
+}
+
+/// Sizes of packets that links carry (RFC 1191 §7.1): of these one is guessed where a router does not say what fits.
+const PLATEAUS: [u16; 9] = [32_000, 17_914, 8166, 4352, 2002, 1492, 1006, 508, 296];
+/// Don't Fragment, in a header's word of flags and offset.
+const DONT_FRAGMENT: u16 = 0x4000;
+
+impl TooBig {
+    /// Reads fragmentation-needed (RFC 1191 §4) and packet-too-big (RFC 4443 §3.2). `None`: it is another message, it is damaged, or it
+    /// contradicts itself, as what fits was not too large and what may be cut is cut.
+    pub(crate) fn parse<B: Deref<Target = [u8]>>(packet: &Ip<B>) -> Option<Self> {
+        let Ok(Icmp::Error(quote)) = Icmp::parse(packet) else {
+            return None;
+        };
+        let (header, quoted) = packet.payload().split_first_chunk::<HEADER_LEN>()?;
+        let (sum, mtu, len) = match (packet, header[0], header[1]) {
+            (Ip::V4(_), DESTINATION_UNREACHABLE, FRAGMENTATION_NEEDED) => {
+                let ip = quoted.first_chunk::<{ ipv4::MIN_HEADER_LEN }>()?;
+                if word(ip, 6) & DONT_FRAGMENT == 0 {
+                    return None;
+                }
+                let len = usize::from(word(ip, 2));
+                (Sum::default(), usize::from(word(header, 6)), len)
+            }
+            (Ip::V6(_), V6_PACKET_TOO_BIG, _) => {
+                let ip = quoted.first_chunk::<{ ipv6::HEADER_LEN }>()?;
+                let len = ipv6::HEADER_LEN + usize::from(word(ip, 4));
+                let sum = packet.pseudo_header(u16::try_from(packet.payload().len()).ok()?);
+                // Larger than a word is larger than every packet we send.
+                let mtu = (word(header, 4) == 0).then_some(word(header, 6))?;
+                (sum, usize::from(mtu), len)
+            }
+            _ => return None,
+        };
+        if sum.bytes(packet.payload()).finish() != 0 || mtu >= len {
+            return None;
+        }
+        let guessed = || PLATEAUS.into_iter().find(|size| usize::from(*size) < len);
+        let mtu = match u16::try_from(mtu).ok()? {
+            0 => guessed().unwrap_or(0),
+            told => told,
+        };
+        Some(Self { mtu, quote })
+    }
+}
+
 /// The protocol number of the ICMP that goes with a packet's version.
 pub(crate) const fn protocol<B>(packet: &Ip<B>) -> u8 {
     match packet {

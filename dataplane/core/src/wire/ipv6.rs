@@ -46,16 +46,13 @@ pub(crate) struct Fragment {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ipv6<B> {
     bytes: B,
-    header_len: usize,
-    protocol: u8,
-    fragment: Option<Fragment>,
-    source_routed: bool,
+    headers: Headers,
 }
 
 /// What the walk over the headers found.
+#[derive(Clone, Copy, Debug)]
 struct Headers {
     header_len: usize,
-    total_len: usize,
     protocol: u8,
     fragment: Option<Fragment>,
     source_routed: bool,
@@ -85,19 +82,10 @@ fn address(packet: &[u8], at: usize) -> Option<Ipv6Addr> {
 impl<'a> Ipv6<&'a mut [u8]> {
     /// Proves the invariant.
     pub(crate) fn parse_mut(bytes: &'a mut [u8]) -> Result<Self, Malformed> {
-        let Headers {
-            header_len,
-            total_len,
-            protocol,
-            fragment,
-            source_routed,
-        } = headers(bytes)?;
+        let (headers, total_len) = headers(bytes)?;
         Ok(Self {
             bytes: &mut bytes[..total_len],
-            header_len,
-            protocol,
-            fragment,
-            source_routed,
+            headers,
         })
     }
 }
@@ -105,24 +93,16 @@ impl<'a> Ipv6<&'a mut [u8]> {
 impl<'a> Ipv6<&'a [u8]> {
     /// Proves the invariant.
     pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
-        let Headers {
-            header_len,
-            total_len,
-            protocol,
-            fragment,
-            source_routed,
-        } = headers(bytes)?;
+        let (headers, total_len) = headers(bytes)?;
         Ok(Self {
             bytes: &bytes[..total_len],
-            header_len,
-            protocol,
-            fragment,
-            source_routed,
+            headers,
         })
     }
 }
 
-fn headers(bytes: &[u8]) -> Result<Headers, Malformed> {
+/// The headers, and the length of the whole packet.
+fn headers(bytes: &[u8]) -> Result<(Headers, usize), Malformed> {
     let fixed = bytes
         .first_chunk::<HEADER_LEN>()
         .ok_or(Malformed::Truncated)?;
@@ -134,14 +114,13 @@ fn headers(bytes: &[u8]) -> Result<Headers, Malformed> {
     if total_len == HEADER_LEN || total_len > bytes.len() {
         return Err(Malformed::TotalLength);
     }
-    walk(fixed, &bytes[..total_len])
+    Ok((walk(fixed, &bytes[..total_len])?, total_len))
 }
 
 /// Follows the chain of headers of a packet that `fixed` begins, as far as `bytes` go.
 fn walk(fixed: &[u8; HEADER_LEN], bytes: &[u8]) -> Result<Headers, Malformed> {
     let mut found = Headers {
         header_len: HEADER_LEN,
-        total_len: bytes.len(),
         protocol: fixed[6],
         fragment: None,
         source_routed: false,
@@ -217,12 +196,12 @@ impl<B: Deref<Target = [u8]>> Ipv6<B> {
 
     /// The headers before the transport's.
     pub(crate) fn header(&self) -> &[u8] {
-        &self.bytes[..self.header_len]
+        &self.bytes[..self.headers.header_len]
     }
 
     /// What follows them.
     pub(crate) fn payload(&self) -> &[u8] {
-        &self.bytes[self.header_len..]
+        &self.bytes[self.headers.header_len..]
     }
 
     /// The traffic class (RFC 8200 §7).
@@ -233,18 +212,19 @@ impl<B: Deref<Target = [u8]>> Ipv6<B> {
 
     /// The transport protocol; in a later fragment that of the whole datagram's first header behind the fragment header.
     pub(crate) const fn protocol(&self) -> u8 {
-        self.protocol
+        self.headers.protocol
     }
 
     /// Its fragment header, if it is part of something larger; an atomic fragment (RFC 6946) is none.
     pub(crate) fn fragment(&self) -> Option<Fragment> {
-        self.fragment
+        self.headers
+            .fragment
             .filter(|fragment| fragment.offset != 0 || fragment.more)
     }
 
     /// It is to be sent on by the host that it is addressed to (RFC 5095 says why nobody does).
     pub(crate) const fn is_source_routed(&self) -> bool {
-        self.source_routed
+        self.headers.source_routed
     }
 
     pub(crate) fn hop_limit(&self) -> u8 {
@@ -264,14 +244,14 @@ impl<B: Deref<Target = [u8]>> Ipv6<B> {
         Sum::default()
             .bytes(&self.fixed()[8..40])
             .word(len)
-            .word(u16::from(self.protocol))
+            .word(u16::from(self.headers.protocol))
     }
 }
 
 impl<B: DerefMut<Target = [u8]>> Ipv6<B> {
     /// What follows the headers, to be changed. The headers stay as they were proved.
     pub(crate) fn payload_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.header_len..]
+        &mut self.bytes[self.headers.header_len..]
     }
 
     /// The whole packet, to be changed by who keeps every length as it is.

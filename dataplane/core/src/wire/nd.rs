@@ -20,6 +20,7 @@ const LINK_OPTION_LEN: usize = 8;
 const MESSAGE_AND_OPTION_LEN: u16 = 32;
 /// A packet with another hop limit has passed a router, and is nobody's neighbour's (RFC 4861 §7.1.1).
 const HOP_LIMIT: u8 = 255;
+const ROUTER: u8 = 0x80;
 const SOLICITED: u8 = 0x40;
 const OVERRIDE: u8 = 0x20;
 /// A whole frame of ours.
@@ -150,17 +151,21 @@ pub(crate) fn solicitation(
     )
 }
 
-/// Says that `target` is at `mac`, overriding what is known (RFC 4861 §7.2.4, §7.2.6). `to`: who asked; `None`: everybody.
+/// Says that `target` is at `mac`, overriding what is known (RFC 4861 §7.2.4, §7.2.6). `router`: it is one, or hosts that have it as
+/// their router would give it up (§7.2.5). `to`: who asked; `None`: everybody.
 pub(crate) fn advertisement(
     mac: MacAddr,
     target: Ipv6Addr,
+    router: bool,
     to: Option<(MacAddr, Ipv6Addr)>,
 ) -> [u8; FRAME_LEN] {
-    let flags = if to.is_some() {
-        SOLICITED | OVERRIDE
-    } else {
-        OVERRIDE
-    };
+    let mut flags = OVERRIDE;
+    if to.is_some() {
+        flags |= SOLICITED;
+    }
+    if router {
+        flags |= ROUTER;
+    }
     let (link, destination) = to.unwrap_or((group_mac(ALL_NODES), ALL_NODES));
     frame(
         ADVERTISEMENT,
@@ -239,15 +244,20 @@ mod tests {
         assert_eq!(read(&frame), Ok(asked));
         let to = MacAddr([2, 0, 0, 0, 0, 9]);
         assert_eq!(solicitation(MAC, ours, vip, Some(to))[..6], to.0);
-        for to in [None, Some((to, ours))] {
-            let frame = advertisement(MAC, vip, to);
+        for (to, router, flags) in [
+            (None, false, 0x20),
+            (Some((to, ours)), false, 0x60),
+            (None, true, 0xa0),
+            (Some((to, ours)), true, 0xe0),
+        ] {
+            let frame = advertisement(MAC, vip, router, to);
             let told = Neighbour {
                 kind: Kind::Advertisement,
                 source: vip,
                 ..asked
             };
             assert_eq!(read(&frame), Ok(told));
-            assert_eq!(frame[58], if to.is_some() { 0x60 } else { 0x20 });
+            assert_eq!(frame[58], flags);
         }
     }
 

@@ -22,6 +22,11 @@ pub const CHECK_TIMEOUT_MIN: Duration = Duration::from_millis(10);
 /// A server checked once a day is not checked.
 pub const CHECK_MAX: Duration = Duration::from_secs(24 * 3600);
 
+/// Default of `rise=` and `fall=`, which the original did not have.
+pub const RISE_FALL_DEFAULT: u32 = 1;
+/// With the shortest frequency a hundred checks are ten seconds; whoever wants more checks less often.
+pub const RISE_FALL_MAX: u32 = 100;
+
 /// Default of `SendArpDelay`.
 pub const SEND_ARP_DELAY_DEFAULT: Duration = Duration::from_secs(20);
 /// Ten announcements a second per virtual address are a storm already.

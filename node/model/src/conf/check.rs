@@ -4,6 +4,7 @@
 //! ""), so that one mistake does not bring others in its wake. A draft with an error never leaves this module.
 
 mod blocks;
+mod nat;
 mod options;
 mod pools;
 
@@ -274,6 +275,14 @@ impl<'a> Checker<'a> {
     fn block_argument(&mut self, block: &Block<'a>) -> Option<Word<'a>> {
         let (name, usage) = (block.kind.begin(), block.kind.usage());
         self.count_words(name, usage, block.span(), &block.arguments, 1, 1);
+        block.arguments.first().copied()
+    }
+
+    /// The argument of the line that begins a block which takes options.
+    fn optioned_block_argument(&mut self, block: &Block<'a>) -> Option<Word<'a>> {
+        let (name, usage) = (block.kind.begin(), block.kind.usage());
+        let most = usize::MAX;
+        self.count_words(name, usage, block.span(), &block.arguments, 1, most);
         block.arguments.first().copied()
     }
 

@@ -116,6 +116,10 @@ codes! {
     NatWithoutGateway = "nat-without-gateway",
     /// A server with `source=` and another method than `nat`.
     SourceWithoutNat = "source-without-nat",
+    /// A `direct` server that is an ATM.
+    DirectToAtm = "direct-to-atm",
+    /// A `nat` server that is an ATM.
+    NatToAtm = "nat-to-atm",
     /// A check that may outlast its interval.
     TimeoutExceedsFrequency = "timeout-exceeds-frequency",
     /// A subnet whose address is one of its hosts.

@@ -91,7 +91,7 @@ impl BlockKind {
             Self::UserCheck => "UserCheck <agent-name>",
             Self::Services => "Services",
             Self::Servers => "Servers",
-            Self::ServerPool => "ServerPool <name>",
+            Self::ServerPool => "ServerPool <name> [rise=<n>] [fall=<n>]",
             Self::AtmPool => "AtmPool <name>",
             Self::VirtualHost => "VirtualHost <name-or-ip>",
         }
@@ -189,11 +189,13 @@ impl Directive {
         }
     }
 
-    /// Whether the line may stand several times in its block.
+    /// Whether the line may stand several times in its block; some may once for each IP version.
     pub(super) const fn repeats(self) -> bool {
         matches!(
             self,
-            Self::Service
+            Self::Subnet
+                | Self::Gateway
+                | Self::Service
                 | Self::Server
                 | Self::AddServer
                 | Self::AddAtm
@@ -233,12 +235,22 @@ pub fn options() -> impl Iterator<Item = &'static str> {
     SERVICE_OPTIONS
         .iter()
         .chain(SERVER_OPTIONS)
+        .chain(POOL_OPTIONS)
         .chain(ATM_OPTIONS)
         .copied()
 }
 
-pub(super) const SERVICE_OPTIONS: &[&str] =
-    &["sticky", "scheduler=", "replication=", "persist=", "mask="];
+pub(super) const SERVICE_OPTIONS: &[&str] = &[
+    "sticky",
+    "scheduler=",
+    "replication=",
+    "persist=",
+    "mask=",
+    "fallback=",
+    "on-down=",
+    "tls=",
+];
+pub(super) const POOL_OPTIONS: &[&str] = &["rise=", "fall="];
 pub(super) const SERVER_OPTIONS: &[&str] = &["source=", "noping"];
 pub(super) const ATM_OPTIONS: &[&str] = &["witness"];
 

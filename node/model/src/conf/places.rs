@@ -15,6 +15,8 @@ pub enum Subject {
     Service(usize),
     /// `services[.0]`: its agent.
     ServiceAgent(usize),
+    /// `services[.0]`: its fallback.
+    ServiceFallback(usize),
     /// `servers[.0]`: its name.
     Server(usize),
     /// `servers[.0]`: its host.
@@ -62,6 +64,7 @@ pub struct Places {
 pub(super) struct ServicePlaces {
     pub(super) name: Span,
     pub(super) agent: Span,
+    pub(super) fallback: Span,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -108,6 +111,7 @@ impl Places {
             Subject::UserCheck(i) => self.user_checks.get(i),
             Subject::Service(i) => Some(&self.services.get(i)?.name),
             Subject::ServiceAgent(i) => Some(&self.services.get(i)?.agent),
+            Subject::ServiceFallback(i) => Some(&self.services.get(i)?.fallback),
             Subject::Server(i) => Some(&self.servers.get(i)?.name),
             Subject::ServerHost(i) => Some(&self.servers.get(i)?.host),
             Subject::ServerMethod(i) => Some(&self.servers.get(i)?.method),

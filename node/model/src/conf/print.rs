@@ -2,9 +2,10 @@
 
 use std::fmt::{self, Write};
 
+use super::bounds::RISE_FALL_DEFAULT;
 use super::lex::LINE_BYTES_MAX;
 use super::types::{
-    Config, Replication, Scheduler, Server, ServerPool, Service, UserCheck, VirtualHost,
+    Config, OnDown, Replication, Scheduler, Server, ServerPool, Service, UserCheck, VirtualHost,
 };
 use super::values::print_duration;
 
@@ -25,9 +26,11 @@ fn write_config(text: &mut String, config: &Config) -> fmt::Result {
         if let Some((network, mask)) = nat.subnet {
             writeln!(text, "  Subnet {network} {mask}")?;
         }
-        if let Some(gateway) = nat.gateway {
-            writeln!(text, "  Gateway {gateway}")?;
+        if let Some(network) = nat.subnet6 {
+            writeln!(text, "  Subnet {network}")?;
         }
+        nat.gateways()
+            .try_for_each(|gateway| writeln!(text, "  Gateway {gateway}"))?;
         writeln!(text, "EndNAT\n")?;
     }
     config
@@ -89,6 +92,9 @@ fn write_service(text: &mut String, service: &Service) -> fmt::Result {
         replication,
         persist,
         mask,
+        fallback,
+        on_down,
+        tls,
     } = service;
     write!(
         text,
@@ -112,6 +118,15 @@ fn write_service(text: &mut String, service: &Service) -> fmt::Result {
     if let Some(mask) = mask {
         write!(text, " mask={mask}")?;
     }
+    if let Some(fallback) = fallback {
+        write!(text, " fallback={fallback}")?;
+    }
+    if *on_down != OnDown::default() {
+        write!(text, " on-down={}", on_down.as_str())?;
+    }
+    if let Some(tls) = tls {
+        write!(text, " tls={}", tls.as_str())?;
+    }
     writeln!(text)
 }
 
@@ -134,7 +149,13 @@ fn write_server(text: &mut String, server: &Server) -> fmt::Result {
 }
 
 fn write_server_pool(text: &mut String, pool: &ServerPool) -> fmt::Result {
-    writeln!(text, "ServerPool {}", pool.name)?;
+    write!(text, "ServerPool {}", pool.name)?;
+    for (option, count) in [("rise", pool.rise), ("fall", pool.fall)] {
+        if count != RISE_FALL_DEFAULT {
+            write!(text, " {option}={count}")?;
+        }
+    }
+    writeln!(text)?;
     for added in &pool.servers {
         let mut line = String::new();
         for offer in &added.offers {

@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::code::Code;
 use super::diagnostic::Finding;
 use super::findings::suggest;
+use super::nat::Nat;
 use super::places::Subject;
-use super::types::{Agent, Config, ForwardingMethod};
+use super::types::{AddServer, Agent, Config, ForwardingMethod};
 
 type Report<'r> = dyn FnMut(Finding<Subject>) + 'r;
 
@@ -149,6 +150,7 @@ fn server_pools(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {
             }
         }
     }
+    fallbacks(config, names, &mut added, report);
     for (i, service) in config.services.iter().enumerate() {
         if !offered.contains(service.name.as_str()) {
             report(
@@ -170,6 +172,45 @@ fn server_pools(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {
                     format!("no pool has the server `{}`", server.name),
                 )
                 .help("add it with an `AddServer` line, or remove it"),
+            );
+        }
+    }
+}
+
+/// A fallback is a server; `used` gets all of them.
+fn fallbacks<'c>(
+    config: &'c Config,
+    names: &Names<'_>,
+    used: &mut BTreeSet<&'c str>,
+    report: &mut Report<'_>,
+) {
+    for (i, service) in config.services.iter().enumerate() {
+        let Some(fallback) = service.fallback.as_deref() else {
+            continue;
+        };
+        used.insert(fallback);
+        if !names.servers.contains(fallback) {
+            let message = format!("no server is named `{fallback}`");
+            report(
+                Finding::error(Code::UnknownServer, Subject::ServiceFallback(i), message)
+                    .help("declare it with a `Server` line in the `Servers` block")
+                    .did_you_mean(names.suggest(fallback, names.servers.iter().copied())),
+            );
+        }
+        let offers = |added: &AddServer| {
+            let offers = &added.offers;
+            added.server == fallback && offers.iter().any(|offer| offer.service == service.name)
+        };
+        let mut added = config.server_pools.iter().flat_map(|pool| &pool.servers);
+        if added.any(offers) {
+            let message = format!("`{fallback}` offers `{}` anyway", service.name);
+            report(
+                Finding::warning(
+                    Code::OptionWithoutEffect,
+                    Subject::ServiceFallback(i),
+                    message,
+                )
+                .help("name a server that is for the worst case alone"),
             );
         }
     }
@@ -246,7 +287,9 @@ fn nat(config: &Config, report: &mut Report<'_>) {
             );
         }
     }
-    if config.nat.as_ref().is_some_and(|nat| nat.gateway.is_some()) {
+    // Whether there is one in each server's IP version is known only where it has an address.
+    let mut gateways = config.nat.iter().flat_map(Nat::gateways);
+    if gateways.next().is_some() {
         return;
     }
     for (i, server) in config

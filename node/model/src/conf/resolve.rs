@@ -1,5 +1,7 @@
 //! What can only be known once names have addresses. A name without one is left out, or an error: the caller decides.
 
+mod nat;
+mod on_atms;
 mod sources;
 mod view;
 
@@ -61,7 +63,9 @@ pub(super) fn check_places(config: &Config, hosts: &Hosts, report: &mut Report<'
     let view = View::new(config, hosts);
     atms(&view, report);
     networks(&view, report);
+    nat::check(&view, report);
     sources::check(&view, report);
+    on_atms::check(&view, report);
     if virtual_addresses(&view, report) {
         overlaps(&view, report);
         for (h, _) in config.virtual_hosts.iter().enumerate() {
@@ -168,26 +172,6 @@ fn networks(view: &View<'_>, report: &mut Report<'_>) {
                         .help("a virtual address can only move between ATMs on one network; check `NetworkMask`"),
                 );
             }
-        }
-    }
-    let Some((network, mask)) = view.config.nat.as_ref().and_then(|nat| nat.subnet) else {
-        return;
-    };
-    for (i, server) in view.config.servers.iter().enumerate() {
-        let Some(address) = view.servers.get(i).and_then(v4) else {
-            continue;
-        };
-        let needs_gateway = server.method == ForwardingMethod::Nat && server.source.is_none();
-        if needs_gateway && mask.network(address) != network {
-            let message = format!(
-                "the server {address} is outside of the subnet {network}/{}",
-                mask.0
-            );
-            report(
-                Finding::warning(Code::OutsideSubnet, Subject::ServerHost(i), message)
-                    .related(Subject::Nat, "the subnet is given in this block")
-                    .help("its answers may not come back through the gateway"),
-            );
         }
     }
 }

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::bounds;
+use super::nat::Nat;
 
 /// A whole configuration that passed every check.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,15 +104,6 @@ impl fmt::Display for Host {
             Self::Name(name) => name.fmt(f),
         }
     }
-}
-
-/// `NAT` … `EndNAT`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Nat {
-    /// `Subnet <network> <mask>`: the private side.
-    pub subnet: Option<(Ipv4Addr, PrefixLength)>,
-    /// `Gateway <ip>`: moves with the active ATM.
-    pub gateway: Option<Ipv4Addr>,
 }
 
 /// `UserCheck` … `EndUserCheck`: an agent program.
@@ -264,6 +256,60 @@ impl Replication {
     }
 }
 
+/// What becomes of the connections of a service whose server goes down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDown {
+    /// They stay: the server may only be slow.
+    #[default]
+    Keep,
+    /// Their clients' next packets are answered with a reset, so that they connect anew.
+    Reset,
+}
+
+impl OnDown {
+    /// Each with its word in the file.
+    pub const NAMES: [(&'static str, Self); 2] = [("keep", Self::Keep), ("reset", Self::Reset)];
+
+    /// Its word in the file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Reset => "reset",
+        }
+    }
+}
+
+/// How a check encrypts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckTls {
+    /// Not at all.
+    None,
+    /// From the first byte on: `smtps`, `imaps`, `pop3s`, `https`.
+    Implicit,
+    /// After the protocol's own command: `STARTTLS`, `STLS`, `AUTH TLS`.
+    StartTls,
+}
+
+impl CheckTls {
+    /// Each with its word in the file.
+    pub const NAMES: [(&'static str, Self); 3] = [
+        ("none", Self::None),
+        ("implicit", Self::Implicit),
+        ("starttls", Self::StartTls),
+    ];
+
+    /// Its word in the file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Implicit => "implicit",
+            Self::StartTls => "starttls",
+        }
+    }
+}
+
 /// `Service <name> tcp:<port>|udp:<port> <agent> [sticky] [key=value …]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
@@ -285,6 +331,12 @@ pub struct Service {
     pub persist: Option<Duration>,
     /// `mask=<prefix length>`: how much of the client's address is sticky; default the whole address.
     pub mask: Option<u8>,
+    /// `fallback=<server>`: takes new connections when no server that offers the service does.
+    pub fallback: Option<String>,
+    /// `on-down=`.
+    pub on_down: OnDown,
+    /// `tls=`; without it as the service's port is assigned.
+    pub tls: Option<CheckTls>,
 }
 
 /// How packets reach a server.
@@ -367,6 +419,10 @@ pub struct ServerPool {
     pub check_port_frequency: Duration,
     /// `CheckPortTimeout`, default 10 s.
     pub check_port_timeout: Duration,
+    /// `rise=`: checks in a row that have to succeed before a down server or service is up, 1..=100, default 1.
+    pub rise: u32,
+    /// `fall=`: checks in a row that have to fail before it is down, 1..=100, default 1.
+    pub fall: u32,
 }
 
 impl ServerPool {
@@ -380,6 +436,8 @@ impl ServerPool {
             check_server_timeout: bounds::CHECK_TIMEOUT_DEFAULT,
             check_port_frequency: bounds::CHECK_FREQUENCY_DEFAULT,
             check_port_timeout: bounds::CHECK_TIMEOUT_DEFAULT,
+            rise: bounds::RISE_FALL_DEFAULT,
+            fall: bounds::RISE_FALL_DEFAULT,
         }
     }
 }

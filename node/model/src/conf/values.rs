@@ -200,21 +200,6 @@ pub(super) fn address(word: &str) -> Result<IpAddr, Complaint> {
     unicast(address)
 }
 
-/// An IPv4 address that one host can have.
-pub(super) fn address_v4(word: &str) -> Result<Ipv4Addr, Complaint> {
-    match address(word)? {
-        IpAddr::V4(address) => Ok(address),
-        IpAddr::V6(_) => {
-            let message = format!("`{word}` is an IPv6 address");
-            Err(Complaint::new(
-                Code::BadAddress,
-                message,
-                "NAT is between IPv4 addresses",
-            ))
-        }
-    }
-}
-
 pub(super) fn unicast(address: IpAddr) -> Result<IpAddr, Complaint> {
     let kind = if address.is_unspecified() {
         "the unspecified address"
@@ -247,7 +232,7 @@ pub(super) fn virtual_address(address: IpAddr) -> Result<IpAddr, Complaint> {
     Ok(address)
 }
 
-/// An address that packets to a server may come from.
+/// An address that packets to a server may come from, or that it has as its gateway.
 pub(super) fn source_address(word: &str) -> Result<IpAddr, Complaint> {
     let address = address(word)?;
     if address.is_loopback() {
@@ -328,6 +313,18 @@ pub(super) fn mask(word: &str) -> Result<PrefixLength, Complaint> {
         .filter(|length| *length <= 32)
         .map(PrefixLength)
         .ok_or_else(|| complaint(format!("`{word}` is not a network mask")))
+}
+
+/// The length of an IPv6 prefix, `/64` or `64`.
+pub(super) fn prefix6(word: &str) -> Result<u8, Complaint> {
+    digits(word.strip_prefix('/').unwrap_or(word))
+        .and_then(|length| u8::try_from(length).ok())
+        .filter(|length| *length <= 128)
+        .ok_or_else(|| {
+            let help = "a prefix length from 0 to 128 as in `/64`: IPv6 has no other masks";
+            let message = format!("`{word}` is not the prefix length of an IPv6 network");
+            Complaint::new(Code::BadMask, message, help)
+        })
 }
 
 /// How much of a client's address is sticky.

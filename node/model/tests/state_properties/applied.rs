@@ -7,6 +7,7 @@ use std::num::NonZeroU16;
 use model::command::{Command, Control, Refusal, Response};
 use model::conf::{ForwardingMethod, Protocol};
 use model::connections::{ConnectionChange, ConnectionKey, Pin};
+use model::health::HOST;
 use model::ids::{ConfigNumber, Epoch, ServerId, VirtualServiceId};
 use model::source_ports::ServerTuple;
 use model::state::{State, VERSIONS_MAX};
@@ -124,8 +125,19 @@ fn health_is_of_the_server(before: &State, after: &State, command: &Command) -> 
             if after.is_healthy(*id, service) {
                 continue;
             }
-            let found = matches!(command, Command::Control(Control::Health { server, service: of, healthy: false })
-                if server == id && of == service);
+            let found = match command {
+                Command::Control(Control::Health {
+                    server,
+                    service: of,
+                    healthy: false,
+                }) => server == id && of == service,
+                Command::Control(Control::Verdict {
+                    subject: (server, of),
+                    healthy: false,
+                    ..
+                }) => server == id && (of == service || of == HOST),
+                _ => false,
+            };
             let was = before.servers().get(id).is_some_and(|known| {
                 (&known.name, known.address, known.method, known.source)
                     == (&entry.name, entry.address, entry.method, entry.source)

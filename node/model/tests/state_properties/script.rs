@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use model::command::{Command, Control};
 use model::connections::{ConnectionChange, ConnectionKey, Pin};
+use model::health::{HOST, Order, OverrideKey, ScriptStep};
 use model::ids::{ConfigNumber, Epoch, NodeId, ServerId, VirtualServiceId};
 use model::state::State;
 use model::sticky::StickyKey;
@@ -43,6 +44,26 @@ pub(crate) enum Step {
         server: u16,
         service: usize,
         healthy: bool,
+    },
+    Verdict {
+        behind: u64,
+        server: u16,
+        /// Beyond the services: the server itself.
+        service: usize,
+        healthy: bool,
+    },
+    Order {
+        server: usize,
+        service: usize,
+        order: Order,
+    },
+    Script {
+        behind: u64,
+        run: u64,
+        step: ScriptStep,
+    },
+    Active {
+        behind: u64,
     },
     Connections {
         behind: u64,
@@ -213,12 +234,72 @@ impl Step {
                 service: SERVICES[*service].0.into(),
                 healthy: *healthy,
             },
+            Self::Verdict {
+                behind,
+                server,
+                service,
+                healthy,
+            } => Control::Verdict {
+                epoch: epoch(*behind),
+                subject: (ServerId(*server), service_name(*service)),
+                healthy: *healthy,
+                at_ms: 7,
+                reason: "refused".into(),
+            },
+            Self::Order {
+                server,
+                service,
+                order,
+            } => {
+                let names: Vec<_> = state.servers().values().map(|known| &known.name).collect();
+                let name = names.get(*server).map_or("banana", |name| name.as_str());
+                Control::Order {
+                    key: OverrideKey {
+                        server: name.into(),
+                        service: service_name(*service),
+                    },
+                    order: *order,
+                    by: "atm1".into(),
+                    at_ms: 8,
+                }
+            }
+            Self::Script { behind, run, step } => Control::Script {
+                epoch: epoch(*behind),
+                run: *run,
+                step: step.clone(),
+                at_ms: 9,
+            },
+            Self::Active { behind } => Control::Active {
+                epoch: epoch(*behind),
+                at_ms: 10,
+            },
             Self::Register { node, incarnation } => Control::Register {
                 node: NodeId(*node),
                 incarnation: incarnation.to_string(),
             },
         })
     }
+}
+
+fn service_name(service: usize) -> String {
+    let known = SERVICES.get(service);
+    known.map_or(HOST, |(name, _)| name).to_owned()
+}
+
+fn order() -> impl Strategy<Value = Order> {
+    prop_oneof![
+        Just(Order::Enable),
+        any::<bool>().prop_map(|sticky| Order::Drain { sticky }),
+        Just(Order::Disable),
+        option::of(0..3_u16).prop_map(Order::Weight),
+    ]
+}
+
+fn script_step() -> impl Strategy<Value = ScriptStep> {
+    prop_oneof![
+        Just(ScriptStep::Begin),
+        Just(ScriptStep::End("exit status 0".to_owned())),
+    ]
 }
 
 pub(crate) fn shape() -> impl Strategy<Value = Shape> {
@@ -292,6 +373,13 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         1 => (1..3_u64, 0..2_u8).prop_map(|(node, incarnation)| Step::Register { node, incarnation }),
         3 => (1..6_u16, 0..SERVICES.len(), any::<bool>())
             .prop_map(|(server, service, healthy)| Step::Health { server, service, healthy }),
+        4 => (late(), 1..6_u16, 0..=SERVICES.len(), any::<bool>())
+            .prop_map(|(behind, server, service, healthy)| Step::Verdict { behind, server, service, healthy }),
+        3 => (0..5_usize, 0..=SERVICES.len(), order())
+            .prop_map(|(server, service, order)| Step::Order { server, service, order }),
+        2 => (late(), 1..6_u64, script_step())
+            .prop_map(|(behind, run, step)| Step::Script { behind, run, step }),
+        1 => late().prop_map(|behind| Step::Active { behind }),
         9 => (late(), vec(change(), 0..8), prop::bool::weighted(0.1))
             .prop_map(|(behind, changes, old)| Step::Connections { behind, changes, old }),
     ]

@@ -238,6 +238,7 @@ fn next_hops_are_asked_for_at_once_also_on_a_backup() {
             id: ServerId(id),
             address: address.into(),
             next_hop: Some(address.into()),
+            here: false,
             method: ForwardingMethod::Tunnel,
             source: None,
         })

@@ -38,16 +38,32 @@ impl DerefMut for Capture {
     }
 }
 
-impl Sink for Capture {
-    fn transmit(&mut self, head: &[u8], body: &[u8]) {
+impl Capture {
+    fn write_down(&self, frame: &[u8]) {
         if let (Some(file), false) = (&*FILE, self.damaged) {
             let current = thread::current();
             let test = current.name().unwrap_or("a test without a name");
-            let block = packet(&[head, body].concat(), test);
+            let block = packet(frame, test);
             let mut file = file.lock().unwrap();
             file.write_all(&block).expect("the folder has room");
         }
+    }
+}
+
+impl Sink for Capture {
+    fn transmit(&mut self, head: &[u8], body: &[u8]) {
+        self.write_down(&[head, body].concat());
         self.recorder.transmit(head, body);
+    }
+
+    /// Written down as a frame from nobody to nobody.
+    fn deliver(&mut self, head: &[u8], body: &[u8]) {
+        let ethertype: [u8; 2] = match head.first().map(|first| first >> 4) {
+            Some(4) => [0x08, 0x00],
+            _ => [0x86, 0xdd],
+        };
+        self.write_down(&[&[0; 12][..], &ethertype, head, body].concat());
+        self.recorder.deliver(head, body);
     }
 
     fn open(&mut self, key: ConnectionKey, pin: Pin) -> bool {

@@ -237,6 +237,53 @@ fn a_half_open_connection_is_given_up_sooner() {
     assert_eq!(rig.out.closed, [key(1, 2)]);
 }
 
+/// A resolver asks again after 5 s from the same port; a question that was answered needs no place for longer.
+#[test]
+fn a_connection_of_one_datagram_is_given_up_soon_and_a_second_one_makes_it_last() {
+    const UDP: u16 = 5300;
+    let mut table = table();
+    table.applied_index = 2;
+    table.services.push(VirtualService {
+        id: VirtualServiceId(53),
+        vip: VIP.into(),
+        protocol: Protocol::Udp,
+        port: UDP,
+        scheduler: Scheduler::Wrr,
+        replication: Replication::Async,
+        share: vec![(ServerId(0), 1)],
+        reset: vec![],
+    });
+    let mut rig = Rig::active();
+    rig.forwarder.install(table, rig.now);
+    let question = |port| Packet::udp((CLIENT, port), (VIP, UDP), b"?");
+    // As many as a quarter of the table.
+    for port in 1..=25 {
+        assert_eq!(rig.packet(&question(port)), Verdict::Transmit);
+    }
+    assert_eq!(rig.packet(&question(26)), drop(DropReason::HalfOpenFull));
+    rig.sleep(Duration::from_millis(5_500));
+    assert_eq!(rig.packet(&question(1)), Verdict::Transmit);
+    assert_eq!(rig.out.closed, []);
+    rig.sleep(Duration::from_millis(700));
+    let closed: Vec<_> = rig.out.closed.drain(..).collect();
+    let ended: Vec<_> = closed
+        .iter()
+        .map(|key| ConnectionChange::Close(*key))
+        .collect();
+    assert_eq!(ended.len(), 24, "{closed:?}");
+    assert!(!closed.contains(&key(1, 53)));
+    rig.commit(&ended);
+    for port in 40_001..=40_024 {
+        assert_eq!(rig.packet(&question(port)), Verdict::Transmit);
+    }
+    // The one that asked twice is established, with `ConnectionTimeout` (30 s) of its own.
+    rig.sleep(Duration::from_secs(28));
+    rig.out.closed.retain(|closed| *closed == key(1, 53));
+    assert_eq!(rig.out.closed, []);
+    rig.sleep(Duration::from_secs(2));
+    assert!(rig.out.closed.contains(&key(1, 53)));
+}
+
 #[test]
 fn who_speaks_is_not_idle() {
     let mut rig = Rig::active();

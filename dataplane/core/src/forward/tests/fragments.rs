@@ -27,6 +27,7 @@ fn rig() -> Rig {
             scheduler: Scheduler::Wrr,
             replication,
             share: vec![(ServerId(0), 1)],
+            reset: vec![],
         });
     }
     rig.forwarder.install(table, rig.now);

@@ -2,6 +2,7 @@
 //! frames out as the design says, and no checksum that came right leaves wrong.
 
 use super::ipv6::{CLIENT6, DIRECT6, DNS, FOUR_IN_SIX, SIX_IN_FOUR, SIX_IN_SIX, VIP6};
+use super::own_stack::{as_frame, table_here};
 use super::*;
 use crate::testing::{FIN, Packet6, RST, neighbour};
 use crate::{Checksum, Gso};
@@ -230,6 +231,10 @@ fn run(all: &[Input], bytes: &[u8]) -> usize {
     let mut chance = Chance(bytes);
     let mut rig = Rig::active6();
     rig.out.damaged = true;
+    // Half of the ATMs are servers as well.
+    if bytes.first().is_some_and(|first| first & 1 == 1) {
+        rig.forwarder.install(table_here(), rig.now);
+    }
     let mut story = Story::default();
     let mut transmitted = 0;
     for _step in 0..STEPS_MAX.min(bytes.len() / 8) {
@@ -244,17 +249,20 @@ fn run(all: &[Input], bytes: &[u8]) -> usize {
             }
             32..40 => {
                 rig.sleep(Duration::from_millis(chance.word().into()));
-                rig.sent();
+                everything_sent(&mut rig);
                 continue;
             }
             _ => receive(&mut rig, &chance.input(all), &mut story),
         };
-        let sent = rig.sent();
+        let sent = everything_sent(&mut rig);
         assert!(sent.len() <= max, "{} frames, not {max}", sent.len());
         transmitted += sent.len();
         for frame in &sent {
+            // The way to the own stack has room for the outer header around a whole packet.
+            let to_own_stack = frame[..12] == [0; 12];
+            let room = if to_own_stack { 40 } else { 0 };
             assert!(
-                frame.len() <= 14 + usize::from(MTU),
+                frame.len() <= 14 + usize::from(MTU) + room,
                 "{} bytes",
                 frame.len()
             );
@@ -269,16 +277,26 @@ fn run(all: &[Input], bytes: &[u8]) -> usize {
     transmitted
 }
 
+/// Frames, and packets to the own stack as if they were frames.
+fn everything_sent(rig: &mut Rig) -> Vec<Vec<u8>> {
+    let mut sent = rig.sent();
+    let delivered = std::mem::take(&mut rig.out.delivered);
+    sent.extend(delivered.iter().map(|packet| as_frame(packet)));
+    sent
+}
+
 /// How many frames may have left, and whether they have to be right.
 fn receive(rig: &mut Rig, input: &Input, story: &mut Story) -> (usize, bool) {
     let right = checker::is_right(&input.bytes, input.offload);
     let held = story.held;
     let verdict = rig.frame(&input.bytes, input.offload, Duration::ZERO);
     let (max, right) = match verdict {
-        Verdict::Transmit => (frames_max(input) + held, right && !story.held_damaged),
+        Verdict::Transmit | Verdict::Deliver => {
+            (frames_max(input) + held, right && !story.held_damaged)
+        }
         // An echo is the asker's own bytes; what else is answered is ours.
         Verdict::Answered => (1, right),
-        Verdict::FragmentationNeeded | Verdict::TimeExceeded => (1, true),
+        Verdict::FragmentationNeeded | Verdict::TimeExceeded | Verdict::Reset => (1, true),
         Verdict::Held => {
             story.held += 1;
             story.held_damaged |= !right;
@@ -288,7 +306,7 @@ fn receive(rig: &mut Rig, input: &Input, story: &mut Story) -> (usize, bool) {
         Verdict::Relayed | Verdict::Host | Verdict::Drop(_) => (0, true),
     };
     assert!(
-        max == 0 || !rig.out.frames.is_empty(),
+        max == 0 || !rig.out.frames.is_empty() || !rig.out.delivered.is_empty(),
         "{verdict:?} and silence"
     );
     (max, right)

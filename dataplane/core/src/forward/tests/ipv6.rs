@@ -24,7 +24,7 @@ pub(super) const SIX_IN_FOUR: u16 = 46;
 pub(super) const DIRECT6: u16 = 6;
 pub(super) const DNS: u16 = 53;
 
-fn table6() -> ForwardingTable {
+pub(super) fn table6() -> ForwardingTable {
     let mut table = table();
     let service = |id, vip: IpAddr, protocol, port, server| VirtualService {
         id: VirtualServiceId(id),
@@ -34,6 +34,7 @@ fn table6() -> ForwardingTable {
         scheduler: Scheduler::Wrr,
         replication: Replication::None,
         share: vec![(ServerId(server), 1)],
+        reset: vec![],
     };
     table.applied_index = 2;
     table.vips.push(VIP6.into());
@@ -53,6 +54,7 @@ fn table6() -> ForwardingTable {
             id: ServerId(id),
             address: SERVER6.into(),
             next_hop: Some(SERVER6.into()),
+            here: false,
             method,
             source: None,
         });
@@ -442,4 +444,49 @@ fn a_takeover_is_announced_to_all_nodes_and_next_hops_are_asked_for() {
     );
     assert_eq!(rig.sent().last(), Some(&announcement));
     assert_eq!(rig.counters().event(Event::UnsolicitedAdvertisement), 1);
+}
+
+/// A host that is told that its router is none gives it up (RFC 4861 §7.2.5).
+#[test]
+fn the_gateway_of_ipv6_is_advertised_as_a_router_by_who_holds_the_lease() {
+    let gateway: Ipv6Addr = "2001:db8::fe".parse().unwrap();
+    let group: Ipv6Addr = "ff02::1:ff00:fe".parse().unwrap();
+    let group_mac = MacAddr([0x33, 0x33, 0xff, 0, 0, 0xfe]);
+    let asker: Ipv6Addr = "fe80::c".parse().unwrap();
+    let question = neighbour(
+        (ROUTER, group_mac),
+        135,
+        0,
+        (asker, group),
+        gateway,
+        Some(ROUTER),
+    );
+    let mut rig = Rig::backup();
+    rig.forwarder.interface.link_local = Some(LINK_LOCAL);
+    let mut table = table6();
+    table.vips.push(gateway.into());
+    table.gateways.push(gateway.into());
+    rig.forwarder.install(table, rig.now);
+    rig.tick();
+    rig.sent();
+    assert_eq!(rig.raw(&question), drop(DropReason::NotActive));
+    assert!(rig.sent().is_empty());
+    rig.lease(1, at(10_000));
+    let everybody = (ATM, MacAddr([0x33, 0x33, 0, 0, 0, 1]));
+    let said = rig.sent();
+    for (address, flags) in [(VIP6, 0x20), (gateway, 0xa0)] {
+        let to = (address, ALL_NODES);
+        let announcement = neighbour(everybody, 136, flags, to, address, Some(ATM));
+        assert!(said.contains(&announcement), "{address}");
+    }
+    assert_eq!(rig.raw(&question), Verdict::Answered);
+    let answer = neighbour(
+        (ATM, ROUTER),
+        136,
+        0xe0,
+        (gateway, asker),
+        gateway,
+        Some(ATM),
+    );
+    assert_eq!(rig.sent(), [answer]);
 }

@@ -10,8 +10,11 @@ mod icmp;
 mod ipv6;
 mod lease;
 mod nat;
+mod own_stack;
 mod packets;
+mod path_mtu;
 mod properties;
+mod resets;
 mod rewriting;
 mod sticky;
 mod stragglers;
@@ -90,11 +93,13 @@ fn table() -> ForwardingTable {
             .iter()
             .map(|&(server, weight)| (ServerId(server), weight))
             .collect(),
+        reset: vec![],
     };
     let real = |id: u16, method| Real {
         id: ServerId(id),
         address: SERVERS[usize::from(id)].into(),
         next_hop: Some(SERVERS[usize::from(id)].into()),
+        here: false,
         method,
         source: None,
     };
@@ -103,6 +108,7 @@ fn table() -> ForwardingTable {
         next_hop: NextHop::default(),
         sticky: StickyRules::default(),
         vips: vec![VIP.into()],
+        gateways: vec![],
         services: vec![
             service(1, QUORUM, Replication::Quorum, &[(0, 1)]),
             service(2, ASYNC, Replication::Async, &[(0, 1)]),

@@ -21,6 +21,7 @@ fn rig() -> Rig {
     let mut table = table();
     table.applied_index = 2;
     table.vips.extend([IpAddr::from(GATEWAY), SOURCE.into()]);
+    table.gateways.push(GATEWAY.into());
     for (id, protocol, port, server) in [
         (70, Protocol::Tcp, FULL, 3),
         (71, Protocol::Udp, NAT_UDP, 2),
@@ -33,12 +34,14 @@ fn rig() -> Rig {
             scheduler: Scheduler::Wrr,
             replication: Replication::None,
             share: vec![(ServerId(server), 1)],
+            reset: vec![],
         });
     }
     table.servers.push(Real {
         id: ServerId(3),
         address: SERVER.into(),
         next_hop: Some(SERVER.into()),
+        here: false,
         method: ForwardingMethod::Nat,
         source: Some(SOURCE.into()),
     });
@@ -196,11 +199,13 @@ fn a_successor_gives_out_no_port_twice() {
         scheduler: Scheduler::Wrr,
         replication: Replication::Quorum,
         share: vec![(ServerId(3), 1)],
+        reset: vec![],
     });
     nat.servers.push(Real {
         id: ServerId(3),
         address: SERVER.into(),
         next_hop: Some(SERVER.into()),
+        here: false,
         method: ForwardingMethod::Nat,
         source: Some(SOURCE.into()),
     });
@@ -241,6 +246,7 @@ fn the_same_client_and_port_through_another_vip_is_refused_by_name() {
         scheduler: Scheduler::Wrr,
         replication: Replication::None,
         share: vec![(ServerId(2), 1)],
+        reset: vec![],
     });
     rig.forwarder.install(table, rig.now);
     assert_eq!(rig.packet(&tcp(9, NAT, SYN, b"")), Verdict::Transmit);
@@ -382,12 +388,56 @@ fn the_ttl_ends_here() {
     assert_eq!(rig.packet(&tcp(9, NAT, SYN, b"")), Verdict::Transmit);
     rig.sent();
     told(&mut rig, &last_hop(ACK));
-    let answer = from_server((CLIENT, 9), NAT, ACK, b"").with(|p| p.ttl = 1);
+    assert_eq!(rig.packet(&tcp(9, FULL, SYN, b"")), Verdict::Held);
+    let (key, pin) = rig.out.opened.pop().unwrap();
+    rig.commit(&[ConnectionChange::Open(key, pin)]);
+    rig.sent();
+    let port = pin.source_port.unwrap().get();
+    // The server is told by its gateway, or by the address that it answers to.
+    for (to, from, service) in [((CLIENT, 9), GATEWAY, NAT), ((SOURCE, port), SOURCE, FULL)] {
+        let answer = from_server(to, service, ACK, b"data").with(|p| p.ttl = 1);
+        let frame = answer.frame(SERVER_MAC, ATM);
+        assert_eq!(rig.raw(&frame), Verdict::TimeExceeded);
+        let sent = rig.sent();
+        let id = u16::from_be_bytes([sent[0][18], sent[0][19]]);
+        let error = Packet::icmp(from, SERVER, 11, 0, [0; 4], &answer.bytes())
+            .with(|p| (p.tos, p.id, p.fragment, p.ttl) = (0xc0, id, 0, 64));
+        assert_eq!(sent, [error.frame(ATM, SERVER_MAC)]);
+    }
+    // About a later fragment nobody is told.
+    let answer = from_server((CLIENT, 9), NAT, ACK, &[7; 60]);
+    let first = answer.clone().with(|p| p.fragment = 0x2000);
+    assert_eq!(rig.raw(&first.frame(SERVER_MAC, ATM)), Verdict::Transmit);
+    rig.sent();
+    let later = Packet::new(SERVER, CLIENT, 6, vec![7; 40])
+        .with(|p| (p.id, p.fragment, p.ttl) = (answer.id, 80 / 8, 1));
     assert_eq!(
-        rig.raw(&answer.frame(SERVER_MAC, ATM)),
+        rig.raw(&later.frame(SERVER_MAC, ATM)),
         drop(DropReason::TtlExpired)
     );
-    assert!(rig.sent().is_empty());
+    // Nor more than 100 a second of all.
+    let last = from_server((CLIENT, 9), NAT, ACK, b"").with(|p| p.ttl = 1);
+    let last = last.frame(SERVER_MAC, ATM);
+    let told = (0..200).filter(|_| rig.raw(&last) == Verdict::TimeExceeded);
+    assert!(told.count() < 100);
+    assert_eq!(rig.raw(&last), drop(DropReason::IcmpLimited));
+}
+
+/// What is too large for the way to the client the server hears from its gateway, too.
+#[test]
+fn an_answer_that_is_too_large_is_told_by_the_gateway() {
+    let mut rig = rig();
+    assert_eq!(rig.packet(&tcp(9, NAT, SYN, b"")), Verdict::Transmit);
+    rig.sent();
+    let big = from_server((CLIENT, 9), NAT, ACK, &[7; 1461]);
+    let frame = big.frame(SERVER_MAC, ATM);
+    assert_eq!(rig.raw(&frame), Verdict::FragmentationNeeded);
+    let sent = rig.sent();
+    let id = u16::from_be_bytes([sent[0][18], sent[0][19]]);
+    let quote = &big.bytes()[..548];
+    let error = Packet::icmp(GATEWAY, SERVER, 3, 4, [0, 0, 0x05, 0xdc], quote)
+        .with(|p| (p.tos, p.id, p.fragment, p.ttl) = (0xc0, id, 0, 64));
+    assert_eq!(sent, [error.frame(ATM, SERVER_MAC)]);
 }
 
 /// A SYN with options: those before the MSS put it at an even or an odd place.
@@ -512,11 +562,13 @@ fn ipv6_by_nat() {
         scheduler: Scheduler::Wrr,
         replication: Replication::None,
         share: vec![(ServerId(9), 1)],
+        reset: vec![],
     });
     table.servers.push(Real {
         id: ServerId(9),
         address: server.into(),
         next_hop: Some(server.into()),
+        here: false,
         method: ForwardingMethod::Nat,
         source: None,
     });

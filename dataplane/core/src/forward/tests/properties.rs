@@ -44,6 +44,8 @@ enum Step {
     },
     Install {
         more: bool,
+        /// The tunnel's server is this host.
+        here: bool,
         connections_max: usize,
     },
 }
@@ -87,7 +89,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => port.clone().prop_map(|port| Step::Refuse { port }),
         1 => proptest::collection::vec(port, 0..5).prop_map(|ports| Step::Snapshot { ports }),
         1 => (proptest::option::of(0u8..2), any::<bool>()).prop_map(|(active, all)| Step::Others { active, all }),
-        1 => (any::<bool>(), 0usize..100).prop_map(|(more, connections_max)| Step::Install { more, connections_max }),
+        1 => (any::<bool>(), any::<bool>(), 0usize..100)
+            .prop_map(|(more, here, connections_max)| Step::Install { more, here, connections_max }),
     ]
 }
 
@@ -214,6 +217,10 @@ fn check_output(rig: &mut Rig, held: bool) -> Result<(), TestCaseError> {
         }
     }
     prop_assert!(
+        held || out.delivered.is_empty(),
+        "delivered without the lease"
+    );
+    prop_assert!(
         held || (out.opened.is_empty() && out.closed.is_empty()),
         "asked for records without the lease"
     );
@@ -250,8 +257,11 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
                         | Verdict::Answered
                         | Verdict::FragmentationNeeded
                         | Verdict::TimeExceeded
+                        | Verdict::Reset
                 );
                 prop_assert_eq!(spoke, !rig.out.frames.is_empty(), "{:?}", verdict);
+                let delivered = verdict == Verdict::Deliver;
+                prop_assert_eq!(delivered, !rig.out.delivered.is_empty(), "{:?}", verdict);
                 let relayed = verdict == Verdict::Relayed;
                 prop_assert_eq!(relayed, !rig.out.relayed.is_empty(), "{:?}", verdict);
                 for frame in &rig.out.relayed {
@@ -316,12 +326,17 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
             }
             Step::Install {
                 more,
+                here,
                 connections_max,
             } => {
                 let mut table = ForwardingTable {
                     connections_max,
                     ..table()
                 };
+                if here {
+                    let server = &mut table.servers[0];
+                    (server.here, server.next_hop) = (true, None);
+                }
                 if more {
                     table.services.truncate(2);
                     table.vips.push(Ipv4Addr::new(10, 1, 0, 101).into());
@@ -338,10 +353,12 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
             .filter_map(|verdict| match *verdict {
                 Verdict::Drop(reason) => Some(counters.held_dropped(reason)),
                 Verdict::Transmit
+                | Verdict::Deliver
                 | Verdict::Held
                 | Verdict::Answered
                 | Verdict::FragmentationNeeded
                 | Verdict::TimeExceeded
+                | Verdict::Reset
                 | Verdict::Relayed
                 | Verdict::Host => None,
             })

@@ -43,7 +43,7 @@ fn compiled(config: &str, index: u64) -> (State, ForwardingTable) {
         by: "atm".to_owned(),
     }));
     assert!(matches!(applied, Response::Applied(_)), "{applied:?}");
-    let table = ForwardingTable::compile(&state, index, NextHop::default());
+    let table = ForwardingTable::compile(&state, index, NextHop::default(), |_| false);
     (state, table)
 }
 

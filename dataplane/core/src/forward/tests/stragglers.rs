@@ -448,3 +448,106 @@ fn a_conflict_is_over_when_it_is_quiet() {
     rig.sleep(Duration::from_secs(2));
     assert_eq!(rig.forwarder.conflicts(), []);
 }
+
+/// A backup that knows of a connection to server 2, which is behind NAT.
+fn backup_of_nat() -> Rig {
+    let mut rig = backup();
+    rig.commit(&[ConnectionChange::Open(key(9, 5), ServerId(2).into())]);
+    rig
+}
+
+fn answer(data: &[u8]) -> Packet {
+    Packet::tcp((SERVERS[2], NAT), (CLIENT, 9), ACK, data)
+}
+
+#[test]
+fn answers_of_nat_servers_as_a_table() {
+    let silent = drop(DropReason::NotActive);
+    let quoted = Packet::tcp((CLIENT, 9), (SERVERS[2], NAT), ACK, b"").bytes();
+    let error = |quote: &[u8]| Packet::icmp(SERVERS[2], CLIENT, 3, 3, [0; 4], quote);
+    let stranger = Packet::tcp((CLIENT, 10), (SERVERS[2], NAT), ACK, b"").bytes();
+    let of = |packet: &Packet| packet.frame(SERVER_MACS[2], ATM);
+    let cases = [
+        ("an answer", of(&answer(b"data")), Verdict::Relayed),
+        (
+            "its last hop but one",
+            of(&answer(b"").with(|p| p.ttl = 1)),
+            Verdict::Relayed,
+        ),
+        ("an error about one", of(&error(&quoted)), Verdict::Relayed),
+        (
+            "of no connection",
+            of(&Packet::tcp((SERVERS[2], NAT), (CLIENT, 10), ACK, b"")),
+            Verdict::Host,
+        ),
+        ("an error about none", of(&error(&stranger)), Verdict::Host),
+        (
+            "passed on by the active ATM",
+            answer(b"").frame(ACTIVE, ATM),
+            silent,
+        ),
+        (
+            "passed on by a third ATM",
+            answer(b"").frame(THIRD, ATM),
+            silent,
+        ),
+        (
+            "to another",
+            answer(b"").frame(SERVER_MACS[2], ACTIVE),
+            Verdict::Host,
+        ),
+    ];
+    for (name, frame, verdict) in cases {
+        let mut rig = backup_of_nat();
+        assert_eq!(rig.raw(&frame), verdict, "{name}");
+        assert!(rig.sent().is_empty(), "{name}");
+        let relayed = std::mem::take(&mut rig.out.relayed);
+        if verdict == Verdict::Relayed {
+            assert_eq!(relayed, [between(ATM, ACTIVE, &frame)], "{name}");
+        } else {
+            assert!(relayed.is_empty(), "{name}");
+        }
+    }
+    let waited = FRAME_AGE_MAX + Duration::from_millis(1);
+    let late = backup_of_nat().frame(&of(&answer(b"")), Offload::default(), waited);
+    assert_eq!(late, drop(DropReason::Stale));
+    // Nobody is active, or who is was not heard.
+    let mut rig = backup_of_nat();
+    rig.forwarder.set_other_atms(others(None), rig.now);
+    assert_eq!(rig.raw(&of(&answer(b""))), silent);
+    let mut rig = Rig::backup();
+    rig.forwarder
+        .set_other_atms(others(Some(ACTIVE_ADDRESS)), rig.now);
+    rig.commit(&[ConnectionChange::Open(key(9, 5), ServerId(2).into())]);
+    assert_eq!(rig.raw(&of(&answer(b""))), silent);
+}
+
+#[test]
+fn later_fragments_of_an_answer_follow_their_first_to_the_active_atm() {
+    let mut rig = backup_of_nat();
+    let whole = answer(&[7; 60]);
+    let first = whole.clone().with(|p| p.fragment = 0x2000);
+    let later = Packet::new(SERVERS[2], CLIENT, 6, vec![7; 40])
+        .with(|p| (p.id, p.fragment) = (whole.id, 80 / 8));
+    for packet in [first, later] {
+        let frame = packet.frame(SERVER_MACS[2], ATM);
+        assert_eq!(rig.raw(&frame), Verdict::Relayed);
+        let relayed = std::mem::take(&mut rig.out.relayed);
+        assert_eq!(relayed, [between(ATM, ACTIVE, &frame)]);
+    }
+}
+
+#[test]
+fn the_active_atm_takes_an_answer_that_another_passed_on() {
+    let mut rig = introduced(Rig::active(), None);
+    rig.neighbours_answer();
+    rig.out.frames.clear();
+    assert_eq!(rig.packet(&tcp(9, NAT, SYN, b"")), Verdict::Transmit);
+    rig.sent();
+    assert_eq!(
+        rig.raw(&answer(b"data").frame(THIRD, ATM)),
+        Verdict::Transmit
+    );
+    let to_client = Packet::tcp((VIP, NAT), (CLIENT, 9), ACK, b"data").with(|p| p.ttl -= 1);
+    assert_eq!(rig.sent(), [to_client.frame(ATM, ROUTER)]);
+}

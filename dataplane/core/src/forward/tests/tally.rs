@@ -3,13 +3,15 @@
 use super::*;
 use crate::Tallied;
 
+/// What became of frames at once.
 fn tallied(rig: &Rig) -> Vec<(Option<u16>, Option<u16>, Verdict, u64)> {
     let row = |row: &Tallied| {
         let service = row.about.service.map(|service| service.0);
         let server = row.about.server.map(|server| server.0);
         (service, server, row.verdict, row.frames)
     };
-    rig.counters().tallied().iter().map(row).collect()
+    let all = rig.counters().tallied();
+    all.iter().filter(|row| !row.held).map(row).collect()
 }
 
 #[test]
@@ -60,7 +62,7 @@ fn the_rows_of_a_verdict_sum_to_its_counter() {
         }
         let sum: u64 = rows
             .iter()
-            .filter(|row| row.verdict == verdict)
+            .filter(|row| row.verdict == verdict && !row.held)
             .map(|row| row.frames)
             .sum();
         assert_eq!(sum, rig.counters().verdict(verdict), "{verdict:?}");
@@ -89,4 +91,42 @@ fn what_the_table_drops_is_not_told_apart_any_more() {
         ]
     );
     assert_eq!(rig.counters().verdict(Verdict::Transmit), transmitted);
+}
+
+#[test]
+fn what_became_of_held_frames_is_told_by_service_and_server() {
+    let mut rig = Rig::active();
+    for port in 1..=4 {
+        assert_eq!(rig.packet(&tcp(port, QUORUM, SYN, b"")), Verdict::Held);
+    }
+    rig.commit(&[ConnectionChange::Open(key(1, 1), ServerId(0).into())]);
+    // Another record came first: the frame goes to its server.
+    rig.commit(&[ConnectionChange::Open(key(2, 1), ServerId(1).into())]);
+    rig.forwarder.refuse(key(3, 1), rig.now);
+    rig.sleep(Duration::from_millis(1_100));
+    assert_eq!(rig.packet(&tcp(5, QUORUM, SYN, b"")), Verdict::Held);
+    rig.forwarder.set_lease(None, rig.now, &mut rig.out);
+    let tallied = rig.counters().tallied();
+    let rows: Vec<_> = tallied
+        .iter()
+        .filter(|row| row.held)
+        .map(|row| {
+            let server = row.about.server.unwrap();
+            (
+                row.about.service.unwrap().0,
+                server.0,
+                row.name(),
+                row.frames,
+            )
+        })
+        .collect();
+    let expected = [
+        (1, 0, "held-released", 1),
+        (1, 0, "held-not-active", 1),
+        (1, 0, "held-hold-expired", 1),
+        (1, 0, "held-record-refused", 1),
+        (1, 1, "held-released", 1),
+    ];
+    let expected = expected.map(|(service, server, end, n)| (service, server, end.into(), n));
+    assert_eq!(rows, expected);
 }

@@ -1,6 +1,5 @@
-//! The blocks that declare something: `NAT`, `UserCheck`, `Services`, `Servers`.
+//! The blocks that declare something: `UserCheck`, `Services`, `Servers`.
 
-use std::net::Ipv4Addr;
 use std::ops::Range;
 
 use super::super::code::Code;
@@ -10,36 +9,12 @@ use super::super::keywords::{Directive, SERVER_OPTIONS, SERVICE_OPTIONS};
 use super::super::lex::Word;
 use super::super::parse::{Block, Statement};
 use super::super::places::{ServerPlaces, ServicePlaces};
-use super::super::types::{
-    Agent, ForwardingMethod, Nat, PrefixLength, Protocol, Server, Service, UserCheck,
-};
+use super::super::types::{Agent, ForwardingMethod, OnDown, Protocol, Server, Service, UserCheck};
 use super::super::values::{self, Complaint};
 use super::options::listed;
 use super::{Checker, Kind};
 
 impl<'a> Checker<'a> {
-    pub(super) fn nat(&mut self, block: &Block<'a>, first: &mut Option<Range<usize>>) {
-        self.no_block_argument(block);
-        let singles = self.singles(&block.statements);
-        let subnet = singles
-            .get(&Directive::Subnet)
-            .and_then(|statement| self.subnet(statement));
-        // A gateway that is wrong is not a missing one: the unspecified address stands in for it.
-        let gateway = self
-            .single_argument(&singles, Directive::Gateway)
-            .map(|word| {
-                self.accept(word, values::address_v4(word.text))
-                    .unwrap_or(Ipv4Addr::UNSPECIFIED)
-            });
-        if let Some(first) = first {
-            self.duplicate_block(block, first.clone());
-            return;
-        }
-        *first = Some(block.span());
-        self.places.nat = block.span();
-        self.draft.nat = Some(Nat { subnet, gateway });
-    }
-
     pub(super) fn duplicate_block(&mut self, block: &Block<'a>, first: Range<usize>) {
         let message = format!("there are two `{}` blocks", block.kind.begin());
         self.findings.push(
@@ -48,42 +23,6 @@ impl<'a> Checker<'a> {
                 .related(first, "the first begins here")
                 .help("make them one"),
         );
-    }
-
-    fn subnet(&mut self, statement: &Statement<'a>) -> Option<(Ipv4Addr, PrefixLength)> {
-        let first = statement.arguments.first().copied();
-        let (network, mask) = match first.and_then(|word| word.split('/')) {
-            Some((network, mask)) => {
-                self.count(statement, 1, 1);
-                (network, mask)
-            }
-            None => {
-                self.count(statement, 2, 2);
-                (first?, *statement.arguments.get(1)?)
-            }
-        };
-        let network_address = self.accept(
-            network,
-            network.text.parse::<Ipv4Addr>().map_err(|_| {
-                let message = format!("`{}` is not an IPv4 network", network.text);
-                Complaint::new(
-                    Code::BadAddress,
-                    message,
-                    "four numbers from 0 to 255, as in `Subnet 10.1.0.0 255.255.255.0`",
-                )
-            }),
-        );
-        let length = self.accept(mask, values::mask(mask.text));
-        let (address, length) = (network_address?, length?);
-        let base = length.network(address);
-        if base != address {
-            let message = format!("`{address}` is a host of the network `{base}`/{}", length.0);
-            self.findings.push(
-                Finding::warning(Code::HostBits, network.span(), message)
-                    .help(format!("`{base}` is taken for it")),
-            );
-        }
-        Some((base, length))
     }
 
     pub(super) fn user_check(&mut self, block: &Block<'a>) {
@@ -157,9 +96,20 @@ impl<'a> Checker<'a> {
         }
         let (scheduler, replication) = (self.scheduler(&options), self.replication(&options));
         let (persist, mask) = (self.persist(&options), self.client_mask(&options));
+        let (on_down, tls) = (self.on_down(&options), self.tls(&options));
+        let fallback = options.get("fallback=").copied();
         let (protocol, port) = port
             .and_then(|word| self.protocol_and_port(word))
             .unwrap_or((Protocol::Tcp, 0));
+        if let (Protocol::Udp, OnDown::Reset, Some(value)) =
+            (protocol, on_down, options.get("on-down="))
+        {
+            let message = "`on-down=reset` has no effect on a service over UDP";
+            self.findings.push(
+                Finding::warning(Code::OptionWithoutEffect, value.span(), message)
+                    .help("only TCP has resets; remove the option"),
+            );
+        }
         let Some(name) = name else { return };
         if !self.declare(Kind::Service, name) {
             return;
@@ -168,10 +118,18 @@ impl<'a> Checker<'a> {
         self.places.services.push(ServicePlaces {
             name: name.span(),
             agent: agent_span,
+            fallback: fallback.unwrap_or(name).span(),
         });
         let agent = agent.map_or(Agent::None, |word| {
             Agent::built_in(word.text).unwrap_or_else(|| Agent::User(word.text.to_owned()))
         });
+        if let (Agent::Connect | Agent::None, Some(value)) = (&agent, options.get("tls=")) {
+            let message = format!("`tls=` has no effect with the agent `{}`", agent.name());
+            self.findings.push(
+                Finding::warning(Code::OptionWithoutEffect, value.span(), message)
+                    .help("it says nothing that could be encrypted; remove the option"),
+            );
+        }
         let name = name.text.to_owned();
         self.draft.services.push(Service {
             name,
@@ -183,6 +141,9 @@ impl<'a> Checker<'a> {
             replication,
             persist,
             mask,
+            fallback: fallback.map(|word| word.text.to_owned()),
+            on_down,
+            tls,
         });
     }
 

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::time::Duration;
 
-use super::super::bounds::{PERSIST_MAX, PERSIST_MIN};
+use super::super::bounds::{PERSIST_MAX, PERSIST_MIN, RISE_FALL_DEFAULT, RISE_FALL_MAX};
 use super::super::code::Code;
 use super::super::diagnostic::Finding;
 use super::super::findings::suggest;
 use super::super::lex::Word;
-use super::super::types::{Replication, Scheduler};
+use super::super::types::{CheckTls, OnDown, Replication, Scheduler};
 use super::super::values;
 use super::Checker;
 
@@ -91,20 +91,44 @@ impl<'a> Checker<'a> {
         self.choice("replication=", options, &Replication::NAMES)
     }
 
+    pub(super) fn on_down(&mut self, options: &Options<'a>) -> OnDown {
+        self.choice("on-down=", options, &OnDown::NAMES)
+    }
+
+    pub(super) fn tls(&mut self, options: &Options<'a>) -> Option<CheckTls> {
+        self.chosen("tls=", options, &CheckTls::NAMES)
+    }
+
+    /// `rise=` or `fall=`.
+    pub(super) fn in_a_row(&mut self, option: &'static str, options: &Options<'a>) -> u32 {
+        let given = options.get(option).copied().and_then(|word| {
+            self.accept(word, values::number(option, word.text, 1..=RISE_FALL_MAX))
+        });
+        given.unwrap_or(RISE_FALL_DEFAULT)
+    }
+
     fn choice<T: Copy + Default>(
         &mut self,
         option: &str,
         options: &Options<'a>,
         names: &[(&str, T)],
     ) -> T {
-        let Some(word) = options.get(option) else {
-            return T::default();
-        };
+        self.chosen(option, options, names).unwrap_or_default()
+    }
+
+    /// `None` when it is not given, and after a complaint.
+    fn chosen<T: Copy>(
+        &mut self,
+        option: &str,
+        options: &Options<'a>,
+        names: &[(&str, T)],
+    ) -> Option<T> {
+        let word = options.get(option)?;
         if let Some((_, value)) = names
             .iter()
             .find(|(name, _)| name.eq_ignore_ascii_case(word.text))
         {
-            return *value;
+            return Some(*value);
         }
         let names = || names.iter().map(|(name, _)| *name);
         let message = format!("`{}` is not a valid value of `{option}`", word.text);
@@ -113,7 +137,7 @@ impl<'a> Checker<'a> {
                 .help(format!("one of {}", listed(names())))
                 .did_you_mean(suggest(word.text, names())),
         );
-        T::default()
+        None
     }
 
     pub(super) fn persist(&mut self, options: &Options<'a>) -> Option<Duration> {

@@ -12,7 +12,7 @@ use super::super::bounds::{
 };
 use super::super::code::Code;
 use super::super::diagnostic::Finding;
-use super::super::keywords::{ATM_OPTIONS, Directive};
+use super::super::keywords::{ATM_OPTIONS, Directive, POOL_OPTIONS};
 use super::super::lex::Word;
 use super::super::parse::{Block, Statement};
 use super::super::places::{AddServerPlaces, PoolPlaces, VirtualHostPlaces};
@@ -32,9 +32,13 @@ struct Adding<'a> {
 
 impl<'a> Checker<'a> {
     pub(super) fn server_pool(&mut self, block: &Block<'a>) {
-        let name = self.block_argument(block);
+        let name = self.optioned_block_argument(block);
+        let options = block.arguments.get(1..).unwrap_or_default();
+        let options = self.options("ServerPool", POOL_OPTIONS, options);
         let singles = self.singles(&block.statements);
         let mut pool = ServerPool::named(name.map_or("", |word| word.text));
+        pool.rise = self.in_a_row("rise=", &options);
+        pool.fall = self.in_a_row("fall=", &options);
         let server = [
             Directive::CheckServerTimeout,
             Directive::CheckServerFrequency,

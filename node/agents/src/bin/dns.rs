@@ -1,0 +1,5 @@
+//! dnsAgent: exit status 0 if a server carries out a transaction of DNS.
+
+fn main() -> std::process::ExitCode {
+    agents::command_line::run(agents::Agent::Dns)
+}

@@ -1,0 +1,5 @@
+//! ftpAgent: exit status 0 if a server carries out a transaction of FTP.
+
+fn main() -> std::process::ExitCode {
+    agents::command_line::run(agents::Agent::Ftp)
+}

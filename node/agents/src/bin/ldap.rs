@@ -1,0 +1,5 @@
+//! ldapAgent: exit status 0 if a server carries out a transaction of LDAP.
+
+fn main() -> std::process::ExitCode {
+    agents::command_line::run(agents::Agent::Ldap)
+}

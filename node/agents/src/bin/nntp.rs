@@ -1,0 +1,5 @@
+//! nntpAgent: exit status 0 if a server carries out a transaction of NNTP.
+
+fn main() -> std::process::ExitCode {
+    agents::command_line::run(agents::Agent::Nntp)
+}

@@ -1,0 +1,5 @@
+//! popAgent: exit status 0 if a server carries out a transaction of POP3.
+
+fn main() -> std::process::ExitCode {
+    agents::command_line::run(agents::Agent::Pop)
+}

@@ -1,0 +1,431 @@
+//! Health: every ATM checks every server and service, reports to the active one, and that one judges (`model::health`).
+//!
+//! One task, and one more for each subject that is checked, each ping, agent and script that is under way. The active ATM proposes
+//! what a majority says and the log does not have; verdicts, and the scripts that follow from them, are replicated.
+
+mod ping;
+mod probes;
+mod reports;
+mod scripts;
+mod transaction;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use model::command::{Command, Control, Response};
+use model::health::judge::Judge;
+use model::health::{ScriptStep, Subject};
+use model::ids::{ConfigNumber, Epoch, NodeId};
+use openraft::async_runtime::WatchReceiver;
+use prost::bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+pub(crate) use reports::{Arrived, from_wire};
+
+use crate::bootstrap::Other;
+use crate::clock;
+use crate::lease::LeaseKeeper;
+use crate::raft::{Machine, Raft, StoredCommand};
+use probes::Probes;
+use scripts::{Here, Next, Scripts};
+
+/// Reports are sent this often, and when one ATM's word about something has changed.
+const REPORT_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Reports that wait to be heard: a few from each other ATM.
+pub(crate) const REPORTS_MAX: usize = 32;
+
+/// A report that takes longer is not worth waiting for: the next one says it all again.
+const REPORT_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// A proposal that is not committed by then is made again if it is still true.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Proposals under way at once: a thousand servers that go down together are in the log within some round trips.
+const PROPOSALS_MAX: usize = 64;
+
+/// What the API shows of health beside the replicated state.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct HealthView(Arc<Mutex<BTreeSet<NodeId>>>);
+
+impl HealthView {
+    /// ATMs that alone see everything down, as the active ATM judges; empty on others.
+    pub(crate) fn suspected(&self) -> BTreeSet<NodeId> {
+        self.lock().clone()
+    }
+
+    fn set(&self, suspected: BTreeSet<NodeId>) {
+        let mut shown = self.lock();
+        for atm in suspected.difference(&shown) {
+            warn!(
+                node = atm.0,
+                "this ATM alone sees every server down: its own way to them is suspected"
+            );
+        }
+        for atm in shown.difference(&suspected) {
+            info!(
+                node = atm.0,
+                "this ATM is not alone in what it sees any more"
+            );
+        }
+        *shown = suspected;
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<NodeId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What health needs of this ATM.
+pub(crate) struct Health {
+    /// Its node id.
+    pub(crate) me: NodeId,
+    /// The group's identity.
+    pub(crate) group: Bytes,
+    /// The other ATMs.
+    pub(crate) others: Vec<Other>,
+    /// The replicated state.
+    pub(crate) machine: Machine,
+    /// Where verdicts go.
+    pub(crate) raft: Raft,
+    /// Whether this ATM is active.
+    pub(crate) lease: LeaseKeeper,
+    /// Reports of the others.
+    pub(crate) arrived: mpsc::Receiver<Arrived>,
+    /// What the API shows.
+    pub(crate) view: HealthView,
+}
+
+/// What a proposal was about, so that it is not made twice at once.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum About {
+    Subject(Subject),
+    Run(u64),
+    Tenure(Epoch),
+}
+
+/// A proposal under way: what became of it.
+type Proposal = BoxFuture<'static, (About, Command, Option<Response>)>;
+
+/// The task's own state.
+struct Task {
+    health: Health,
+    probes: Probes,
+    scripts: Scripts,
+    /// Everything that is checked, and how long a report about it is fresh.
+    fresh_for: BTreeMap<Subject, Duration>,
+    version: Option<ConfigNumber>,
+    /// The tenure that is judged in.
+    judging: Option<(Here, Judge)>,
+    announced: Option<Epoch>,
+    proposals: FuturesUnordered<Proposal>,
+    proposed: BTreeSet<About>,
+    /// The report under way.
+    reporting: Option<BoxFuture<'static, ()>>,
+    report_is_due: bool,
+    /// Something was heard, or time has passed, since it was judged last.
+    judgement_is_due: bool,
+}
+
+impl Health {
+    /// Runs until `stop`.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let mut glimpses = self.machine.watch();
+        let mut task = Task {
+            probes: Probes::new(self.me.0),
+            scripts: Scripts::default(),
+            fresh_for: BTreeMap::new(),
+            version: None,
+            judging: None,
+            announced: None,
+            proposals: FuturesUnordered::new(),
+            proposed: BTreeSet::new(),
+            reporting: None,
+            report_is_due: false,
+            judgement_is_due: false,
+            health: self,
+        };
+        let mut tick = tokio::time::interval(REPORT_INTERVAL);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let config = glimpses.borrow_and_update().config;
+            if task.version != Some(config) {
+                task.version = Some(config);
+                task.follow_the_version();
+            }
+            task.act();
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = glimpses.changed() => if changed.is_err() { return },
+                _ = tick.tick() => {
+                    task.report_is_due = true;
+                    task.judgement_is_due = true;
+                }
+                result = task.probes.next() => {
+                    task.report_is_due |= task.probes.note(result);
+                }
+                Some(arrived) = task.health.arrived.recv() => task.hear(arrived),
+                () = task.scripts.ended() => task.report_is_due = true,
+                Some((about, command, response)) = task.proposals.next(),
+                    if !task.proposals.is_empty() => task.settle(about, &command, response),
+                () = wait(&mut task.reporting) => task.reporting = None,
+            }
+        }
+    }
+}
+
+/// Waits for a future that may not be there.
+async fn wait(future: &mut Option<BoxFuture<'static, ()>>) {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Task {
+    /// Checks what the version in force has checked.
+    fn follow_the_version(&mut self) {
+        // A simulated host has neither servers nor a network that the checks could reach.
+        let targets = if cfg!(atm_sim) {
+            BTreeMap::new()
+        } else {
+            self.health.machine.read(|state| state.targets())
+        };
+        self.probes.follow(&targets);
+        let fresh = targets.into_iter();
+        self.fresh_for = fresh
+            .map(|(subject, target)| (subject, target.fresh_for()))
+            .collect();
+        self.report_is_due = true;
+    }
+
+    /// Everything that follows from what is known now.
+    fn act(&mut self) {
+        self.follow_the_lease();
+        if self.report_is_due {
+            self.report();
+        }
+        let Some(here) = self.judging.as_ref().map(|(here, _)| *here) else {
+            return;
+        };
+        if self.announced != Some(here.epoch) {
+            let epoch = here.epoch;
+            let at_ms = unix_ms();
+            self.propose(About::Tenure(epoch), Control::Active { epoch, at_ms });
+        }
+        self.run_scripts(here);
+        if !std::mem::replace(&mut self.judgement_is_due, false) {
+            return;
+        }
+        let Some((_, judge)) = &self.judging else {
+            return;
+        };
+        let atms = self.health.others.len() + 1;
+        let judgement = judge.judge(&self.fresh_for, atms, clock::now());
+        self.health.view.set(judgement.suspected);
+        let news = self.health.machine.read(|state| {
+            let verdicts = judgement.verdicts.into_iter();
+            let news = verdicts.filter(|((server, service), (up, _))| {
+                state.finding(*server, service).is_none() != *up
+            });
+            news.collect::<Vec<_>>()
+        });
+        for (subject, (healthy, reason)) in news {
+            let about = About::Subject(subject.clone());
+            let verdict = Control::Verdict {
+                epoch: here.epoch,
+                subject,
+                healthy,
+                at_ms: unix_ms(),
+                reason,
+            };
+            self.propose(about, verdict);
+        }
+    }
+
+    /// Tells the log what is to be told of scripts.
+    fn run_scripts(&mut self, here: Here) {
+        let runs = self
+            .health
+            .machine
+            .read(|state| state.script_runs().clone());
+        for (run, next) in self.scripts.next(&runs, here, clock::now()) {
+            let step = match next {
+                Next::Begin => ScriptStep::Begin,
+                Next::End(how) => ScriptStep::End(how),
+            };
+            let script = Control::Script {
+                epoch: here.epoch,
+                run,
+                step,
+                at_ms: unix_ms(),
+            };
+            self.propose(About::Run(run), script);
+        }
+    }
+
+    /// Begins and ends to judge with the lease.
+    fn follow_the_lease(&mut self) {
+        let lease = self.health.lease.current();
+        let now = clock::now();
+        let epoch = lease
+            .filter(|lease| now < lease.until)
+            .map(|lease| lease.epoch);
+        if self.judging.as_ref().map(|(here, _)| here.epoch) == epoch {
+            return;
+        }
+        self.judging = epoch.map(|epoch| {
+            let (me, since) = (self.health.me, now);
+            (Here { me, epoch, since }, Judge::new(now))
+        });
+        self.scripts.begin_tenure();
+        self.health.view.set(BTreeSet::new());
+        self.report_is_due = true;
+    }
+
+    /// Tells this ATM's word to the active one: to itself, or to who leads.
+    fn report(&mut self) {
+        let reports = self.probes.reports();
+        if let Some((here, judge)) = &mut self.judging {
+            judge.hear(here.me, reports, clock::now());
+            self.report_is_due = false;
+            self.judgement_is_due = true;
+            return;
+        }
+        if self.reporting.is_some() {
+            return;
+        }
+        self.report_is_due = false;
+        let leader = {
+            let metrics = self.health.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let leader = metrics.current_leader.filter(|id| *id != self.health.me.0);
+            leader.and_then(|id| {
+                let atm = metrics.membership_config.get_node(&id)?;
+                Some((id, atm.name.clone()))
+            })
+        };
+        let Some((target, name)) = leader else {
+            return;
+        };
+        let Some(other) = self.health.others.iter().find(|other| other.name == name) else {
+            return;
+        };
+        let live = self.health.machine.read(|state| {
+            let runs = state.script_runs().keys();
+            runs.copied().collect::<BTreeSet<_>>()
+        });
+        self.scripts.forget_all_but(&live);
+        let address = (self.health.group.clone(), target, self.health.me.0);
+        let version = self.version.unwrap_or(ConfigNumber(0));
+        let report = reports::to_wire(address, version, reports, self.scripts.words());
+        let other = other.clone();
+        self.reporting = Some(Box::pin(async move {
+            if let Err(status) = other.report(report, REPORT_TIMEOUT).await {
+                debug!(to = other.name, %status, "the health report did not arrive");
+            }
+        }));
+    }
+
+    fn hear(&mut self, arrived: Arrived) {
+        let Some((_, judge)) = &mut self.judging else {
+            return;
+        };
+        self.scripts.hear(arrived.from, arrived.scripts);
+        // Servers may have other numbers in another version; the next report will be of this one.
+        if Some(arrived.version) == self.version {
+            judge.hear(arrived.from, arrived.reports, clock::now());
+            self.judgement_is_due = true;
+        }
+    }
+
+    fn propose(&mut self, about: About, control: Control) {
+        if self.proposals.len() >= PROPOSALS_MAX || !self.proposed.insert(about.clone()) {
+            return;
+        }
+        let command = Command::Control(control);
+        let raft = self.health.raft.clone();
+        self.proposals.push(Box::pin(async move {
+            let write = raft.client_write(StoredCommand::from(&command));
+            let response = match tokio::time::timeout(COMMIT_TIMEOUT, write).await {
+                Ok(Ok(written)) => Some(written.data),
+                Ok(Err(error)) => {
+                    debug!(%error, "a verdict is not committed");
+                    None
+                }
+                Err(_) => None,
+            };
+            (about, command, response)
+        }));
+    }
+
+    /// A proposal has ended.
+    fn settle(&mut self, about: About, command: &Command, response: Option<Response>) {
+        self.proposed.remove(&about);
+        let Command::Control(control) = command else {
+            return;
+        };
+        match (control, response) {
+            (
+                Control::Verdict {
+                    subject: (server, service),
+                    healthy,
+                    reason,
+                    ..
+                },
+                Some(Response::Health(true)),
+            ) => {
+                let name = self
+                    .health
+                    .machine
+                    .read(|state| state.servers().get(server).map(|known| known.name.clone()));
+                info!(server = name, service, healthy, reason, "health changed");
+            }
+            (
+                Control::Script {
+                    run,
+                    step: ScriptStep::Begin,
+                    ..
+                },
+                Some(Response::Noted(_)),
+            ) => {
+                let wanted = self
+                    .health
+                    .machine
+                    .read(|state| state.script_runs().get(run).cloned());
+                // An answer that came too late for the first proposal is a begin all the same.
+                if let Some(wanted) = wanted
+                    && wanted
+                        .begun
+                        .is_some_and(|begun| begun.node == self.health.me)
+                {
+                    self.scripts.start(*run, &wanted);
+                }
+            }
+            (Control::Active { epoch, .. }, Some(_)) => self.announced = Some(*epoch),
+            _ => {}
+        }
+    }
+}
+
+/// Now, in milliseconds since 1970, by the wall clock: for people who read events.
+#[cfg(not(atm_sim))]
+pub(crate) fn unix_ms() -> u64 {
+    use std::time::{SystemTime, UNIX_EPOCH};
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
+}
+
+/// Simulated time began in 1970.
+#[cfg(atm_sim)]
+pub(crate) fn unix_ms() -> u64 {
+    clock::now().as_nanos() / 1_000_000
+}
