@@ -47,7 +47,6 @@ fn real_mail_daemons_lose_nothing_behind_the_vip() {
 }
 
 #[test]
-#[ignore = "needs the ATM that is a server"]
 fn three_computers_that_are_atm_and_server_at_once_do_the_same() {
     every_check_holds(true);
 }

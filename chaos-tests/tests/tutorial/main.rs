@@ -50,7 +50,6 @@ fn from_fresh_machines_to_a_cluster_that_survives() {
 }
 
 #[test]
-#[ignore = "needs the ATM that is a server"]
 fn an_atm_becomes_a_server_as_well() {
     every_command_does_what_the_tutorial_says(Some("combined"));
 }
