@@ -95,6 +95,9 @@ pub fn run(args: &MailDemoArgs) -> Result<ExitCode, MailClusterError> {
     Ok(ExitCode::FAILURE)
 }
 
+/// How long services that greet may take to come into rotation: some checks, on a loaded machine.
+const ROTATION_MAX: Duration = Duration::from_secs(30);
+
 /// Brings the cluster up in `lab_dir`, plays every act, tears everything down.
 ///
 /// # Errors
@@ -115,6 +118,18 @@ pub fn play(
         .dir(lab_dir);
     let cluster = Cluster::start_with(lab)?;
     let servers = MailServers::start(cluster.lab(), args.combined)?;
+    // The ATMs were there first, and have found nobody at home.
+    let hosts = cluster.atms();
+    let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
+    cluster.wait_for(
+        "every service in rotation",
+        &hosts,
+        ROTATION_MAX,
+        |status| {
+            let mut services = status.servers.iter().flat_map(|server| &server.services);
+            status.active.is_some() && services.all(|service| service.healthy)
+        },
+    )?;
     let storage = servers.storage().describe();
     screen.done(true, &format!("{storage}; six services greet"));
     let mut outcome = MailOutcome {
