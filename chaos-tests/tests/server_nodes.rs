@@ -22,8 +22,9 @@ const SECOND: &str = "10.1.0.101";
 /// A version reaches a server at once; one that could not be reached is asked again within five seconds.
 const FOLLOW_MAX: Duration = Duration::from_secs(20);
 
-/// Connections of earlier versions are looked for every five seconds, and one that was closed is kept for ConnectionTimeout.
-const GONE_MAX: Duration = Duration::from_secs(90);
+/// Connections of earlier versions are looked for every five seconds, and one that was closed is kept for ConnectionTimeout, anew
+/// after each takeover, of which a loaded machine may have some.
+const GONE_MAX: Duration = Duration::from_secs(180);
 
 /// The text with a second virtual host of the same pools.
 fn with_second(text: &str) -> String {

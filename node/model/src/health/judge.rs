@@ -1,7 +1,7 @@
 //! From the checks of one ATM to its report, and from the reports of all ATMs to verdicts. Pure; time is an argument.
 //!
 //! A subject is down when more than half of the ATMs with a fresh report say so, and up when more than half say that; between the two
-//! it stays what it was. An ATM that alone sees everything down has lost its own way to the servers more likely than they all have
+//! it stays what it was. An ATM that reports, and has not come to this subject yet, is one of them and says neither. An ATM that alone sees everything down has lost its own way to the servers more likely than they all have
 //! failed: its word does not count, and it is named. A new active ATM judges when a majority of the ATMs has reported to it, or after
 //! [`GRACE`]: what it alone sees is no ground to change what all of them had found.
 
@@ -135,6 +135,8 @@ impl Judge {
             })
             .collect();
         let suspected = alone_in_the_dark(&fresh);
+        let heard = fresh.iter().filter(|(_, reports)| !reports.is_empty());
+        let voters = heard.filter(|(atm, _)| !suspected.contains(atm)).count();
         let mut verdicts = BTreeMap::new();
         for subject in subjects.keys() {
             let votes: Vec<&Seen> = fresh
@@ -144,13 +146,13 @@ impl Judge {
                 .collect();
             let ups = votes.iter().filter(|seen| seen.up).count();
             let downs = votes.len() - ups;
-            if ups * 2 > votes.len() {
-                let reason = format!("passes the checks of {ups} of {} ATMs", votes.len());
+            if ups * 2 > voters {
+                let reason = format!("passes the checks of {ups} of {voters} ATMs");
                 verdicts.insert(subject.clone(), (true, reason));
-            } else if downs * 2 > votes.len() {
+            } else if downs * 2 > voters {
                 let said = votes.iter().find(|seen| !seen.up);
                 let said = said.map_or("", |seen| &seen.reason);
-                let reason = bounded(format!("{said} ({downs} of {} ATMs)", votes.len()));
+                let reason = bounded(format!("{said} ({downs} of {voters} ATMs)"));
                 verdicts.insert(subject.clone(), (false, reason));
             }
         }
@@ -233,9 +235,21 @@ mod tests {
             ("a tie changes nothing", &["+-+", "+++"], "+.+", vec![]),
             ("one alone", &["+-."], "+-.", vec![]),
             (
-                "who says nothing does not count",
+                "one who has not come to it yet",
                 &["+-.", "+-.", "..+"],
-                "+-+",
+                "+-.",
+                vec![],
+            ),
+            (
+                "one word of three is no majority",
+                &["-..", "+++", "+++"],
+                "+++",
+                vec![],
+            ),
+            (
+                "nor is it where others have none",
+                &["-+.", ".+.", ".+."],
+                ".+.",
                 vec![],
             ),
             ("alone in the dark", &["---", "+++", "++-"], "++.", vec![1]),
