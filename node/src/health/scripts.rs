@@ -220,6 +220,7 @@ mod tests {
         scripts.mine.insert(3, Some("exit status 0".to_owned()));
         let found = next(&mut scripts, &runs, 0);
         assert_eq!(found, [(3, Next::End("exit status 0".to_owned()))]);
+        scripts.mine.insert(1, Some("exit status 1".to_owned()));
         let found = next(&mut scripts, &runs[1..2], 0);
         assert_eq!(found, [(2, Next::Begin)], "the first has ended");
         assert_eq!(scripts.words(), [], "the log has the ends of both");
