@@ -1,6 +1,8 @@
 //! Health on the wire: agents and pings take servers out of rotation and back, scripts run once, orders are kept, and an ATM that alone
 //! sees everything down is not believed.
 
+#![cfg(test)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};

@@ -1,5 +1,7 @@
 //! Health as the ATMs agree on it: verdicts, orders, the sorry server, events and scripts.
 
+#![cfg(test)]
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

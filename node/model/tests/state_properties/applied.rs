@@ -125,25 +125,16 @@ fn health_is_of_the_server(before: &State, after: &State, command: &Command) -> 
             if after.is_healthy(*id, service) {
                 continue;
             }
-            let found = match command {
-                Command::Control(Control::Health {
-                    server,
-                    service: of,
-                    healthy: false,
-                }) => server == id && of == service,
-                Command::Control(Control::Verdict {
-                    subject: (server, of),
-                    healthy: false,
-                    ..
-                }) => server == id && (of == service || of == HOST),
-                _ => false,
-            };
+            let found = matches!(command, Command::Control(Control::Health { server, service: of, healthy: false })
+                if server == id && of == service);
+            let judged = matches!(command, Command::Control(Control::Verdict { subject: (server, of), healthy: false, .. })
+                if server == id && (of == service || of == HOST));
             let was = before.servers().get(id).is_some_and(|known| {
                 (&known.name, known.address, known.method, known.source)
                     == (&entry.name, entry.address, entry.method, entry.source)
             });
             prop_assert!(
-                found || was && !before.is_healthy(*id, service),
+                found || judged || was && !before.is_healthy(*id, service),
                 "{} of {:?} was never found down",
                 service,
                 entry
