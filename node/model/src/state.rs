@@ -295,25 +295,25 @@ impl State {
         if !entry.configured {
             return Vec::new();
         }
+        let configured = self.servers.iter().filter(|(_, entry)| entry.configured);
+        let ids: BTreeMap<&str, (ServerId, &ServerEntry)> = configured
+            .map(|(id, entry)| (entry.name.as_str(), (*id, entry)))
+            .collect();
         let mut share: Vec<(ServerId, u16)> = Vec::new();
+        let mut places: BTreeMap<ServerId, usize> = BTreeMap::new();
         for (server, weight) in offers(current, &entry.virtual_host, &entry.name) {
-            let Some(id) = self.server_id(&server) else {
+            let known = ids.get(server.name.as_str());
+            let Some((id, _)) = known.filter(|(_, known)| known.same(&server)) else {
                 continue;
             };
-            match share.iter_mut().find(|(known, _)| *known == id) {
+            let place = *places.entry(*id).or_insert(share.len());
+            match share.get_mut(place) {
                 // The same server through two pools of one virtual host: its shares add up.
                 Some((_, sum)) => *sum = sum.saturating_add(weight),
-                None => share.push((id, weight)),
+                None => share.push((*id, weight)),
             }
         }
         share
-    }
-
-    fn server_id(&self, wanted: &ServerEntry) -> Option<ServerId> {
-        self.servers
-            .iter()
-            .find(|(_, entry)| entry.same(wanted))
-            .map(|(id, _)| *id)
     }
 
     fn apply_config(

@@ -1,6 +1,6 @@
 //! What a version of the configuration means for the state: its servers, its virtual services, and who offers what.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::command::Refusal;
@@ -106,6 +106,12 @@ pub(crate) fn offers<'a>(
     service: &'a str,
 ) -> impl Iterator<Item = (ServerEntry, u16)> + 'a {
     let config = &current.config;
+    // Names are unique; looking for each among a thousand servers would make each verdict cost milliseconds.
+    let servers: BTreeMap<&str, &conf::Server> = config
+        .servers
+        .iter()
+        .map(|server| (server.name.as_str(), server))
+        .collect();
     config
         .virtual_hosts
         .iter()
@@ -114,10 +120,7 @@ pub(crate) fn offers<'a>(
         .filter_map(|pool| config.server_pools.iter().find(|known| known.name == *pool))
         .flat_map(|pool| &pool.servers)
         .flat_map(move |added| {
-            let server = config
-                .servers
-                .iter()
-                .find(|server| server.name == added.server);
+            let server = servers.get(added.server.as_str()).copied();
             added
                 .offers
                 .iter()
