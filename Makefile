@@ -12,7 +12,7 @@ CAPTURES = $(abspath $(or $(CARGO_TARGET_DIR),target))/captures
 SEED ?= 1
 SEEDS ?= 100
 
-.PHONY: demo mail-demo test lint bench bench-failover chaos bugs hunters sim-node tools peers dns mail-packages interop kernel
+.PHONY: demo mail-demo test lint bench bench-failover chaos bugs hunters sim-node tools peers dns mail-packages interop kernel mail-nfs nfs-packages
 
 # Installs the missing ones of PROGRAM:PACKAGE pairs as root; says so where it may not or cannot.
 define install
@@ -37,6 +37,12 @@ demo: tools
 mail-demo: tools mail-packages
 	cargo build --workspace
 	$(LAB) mail-demo --dir target/mail-demo $(MAIL)
+
+# The same with a real NFS server, in user-mode-linux: slower, and by `direct`, as that kernel lacks the nftables of `tunnel`'s servers.
+# Skipped where it cannot be had.
+mail-nfs: tools mail-packages kernel nfs-packages
+	cargo build --workspace --bins
+	chaos-tests/mail/nfs $(dir $(LAB)) target/mail-nfs --method direct --slow 6 --heartbeat-ms 1000 --senders 5 $(MAIL) || [ $$? = 69 ]
 
 test: tools dns mail-packages
 	cargo build --workspace
@@ -105,3 +111,7 @@ peers:
 # user-mode-linux and what is run in it. `interop` says what it lacks.
 kernel:
 	$(call install,linux.uml:user-mode-linux modprobe:kmod ipvsadm:ipvsadm)
+
+# The NFS server of serv4 and the mount command of the others.
+nfs-packages:
+	$(call install,exportfs:nfs-kernel-server mount.nfs4:nfs-common)

@@ -12,7 +12,7 @@ import smtplib
 import sys
 
 PASSWORD = "secret"
-TIMEOUT = 10
+TIMEOUT = 30
 
 
 def send(host, sender, recipient, subject):

@@ -12,7 +12,7 @@ import sys
 RECEIVED = re.compile(r"\bby (\S+) \(Postfix\) with \S+ id (\w+)")
 
 for user in sys.argv[2:]:
-    with imaplib.IMAP4(sys.argv[1], 143, timeout=10) as session:
+    with imaplib.IMAP4(sys.argv[1], 143, timeout=30) as session:
         session.login(user, "secret")
         count = int(session.select("INBOX", readonly=True)[1][0])
         if count == 0:

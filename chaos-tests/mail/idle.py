@@ -39,7 +39,7 @@ def wait(number, session):
 sessions, threads = [], []
 # One after the other, so that they are shared out to the servers by turns.
 for number in range(SESSIONS):
-    session = imaplib.IMAP4(HOST, 143, timeout=10)
+    session = imaplib.IMAP4(HOST, 143, timeout=30)
     server = session.welcome.decode().split("] ")[-1].split()[0]
     session.login(USER, "secret")
     session.select("INBOX", readonly=True)

@@ -1,6 +1,6 @@
 """Many clients that send mail through the VIP until standard input ends, each a number of mails at least.
 
-    senders.py HOST CLIENTS MAILS PAUSE_MS
+    senders.py HOST CLIENTS MAILS PAUSE_MS TIMEOUT_S
 
 Client N sends to uN@mail.my.org. A mail is sent again until a server says 250 after its DATA. Each accepted mail is a line of
 JSON: its subject, who accepted it, how often its fate was unknown (everything was sent and no answer came), how often it
@@ -14,10 +14,10 @@ import threading
 import time
 
 HOST, CLIENTS, MAILS, PAUSE = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]) / 1000
+TIMEOUT = int(sys.argv[5])
 # More than a run is long; a client that nobody stops ends by itself.
 MAILS_MAX = 500
-TIMEOUT = 5
-GIVE_UP = 60
+GIVE_UP = 12 * TIMEOUT
 
 stop = threading.Event()
 printing = threading.Lock()

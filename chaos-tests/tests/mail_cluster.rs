@@ -10,7 +10,7 @@ use std::io::Write as _;
 
 use chaos_tests::demo::Output;
 use chaos_tests::lab::{PortKind, ready};
-use chaos_tests::mail_cluster::{MailDemoArgs, play, quiet_screen, table};
+use chaos_tests::mail_cluster::{MailDemoArgs, Way, play, quiet_screen, table};
 
 fn every_check_holds(combined: bool) {
     if !ready() {
@@ -21,6 +21,9 @@ fn every_check_holds(combined: bool) {
         dir: None,
         combined,
         heartbeat_ms: 200,
+        method: Way::Tunnel,
+        slow: 1,
+        senders: 20,
         port: PortKind::Ring,
         output: Output::Json,
     };

@@ -263,10 +263,15 @@ fn mail_up(up: &Up) -> Result<ExitCode, MailClusterError> {
     if !missing.is_empty() {
         return Err(MailClusterError::Missing(missing));
     }
-    let builder = mail_cluster::builder(up.combined, mail_cluster::HEARTBEAT_DELAY)?;
+    let setting = mail_cluster::Setting {
+        combined: up.combined,
+        ..mail_cluster::Setting::default()
+    };
+    let builder = mail_cluster::builder(&setting)?;
     let lab = builder.port(up.port).dir(&up.at.dir).persistent().start()?;
-    let servers = match MailServers::start(&lab, up.combined) {
-        Ok(servers) => servers,
+    let started = MailServers::start(&lab, setting);
+    let storage = match started.and_then(|servers| servers.storage()) {
+        Ok(storage) => storage,
         Err(error) => {
             // Half a scenario is of no use to anybody, and would be in the way of the next attempt.
             lab.down();
@@ -275,7 +280,7 @@ fn mail_up(up: &Up) -> Result<ExitCode, MailClusterError> {
     };
     status(&lab, Output::Table)?;
     let (dir, server) = (said_dir(&up.at), if up.combined { "atm2" } else { "serv2" });
-    println!("\n{}\n\nnext:", servers.storage().describe());
+    println!("\n{storage}\n\nnext:");
     println!("  lab exec{dir} client -- swaks --server mail.my.org --to somebody@mail.my.org");
     println!(
         "  lab exec{dir} client -- curl -u somebody:secret 'imap://mail.my.org/INBOX;MAILINDEX=1'"

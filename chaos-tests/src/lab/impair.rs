@@ -140,7 +140,11 @@ impl Lab {
         if impairments.iter().any(|i| i.effect.needs_switch()) {
             return Err(LabError::NeedsSwitch);
         }
-        network::nft(&record.switch(), &ruleset(&record, name, impairments))
+        let there = tables(&record)?;
+        network::nft(
+            &record.switch(),
+            &ruleset(&record, name, impairments, &there),
+        )
     }
 
     /// Ends what [`Self::impair`] put in place as `name`; no error if there is nothing.
@@ -153,7 +157,11 @@ impl Lab {
             switch.unimpair(name);
             return Ok(());
         }
-        network::nft(&self.record().switch(), &removal(name))
+        let record = self.record();
+        match removal(name, &tables(&record)?) {
+            nothing if nothing.is_empty() => Ok(()),
+            text => network::nft(&record.switch(), &text),
+        }
     }
 
     /// Names of what is in place.
@@ -164,7 +172,7 @@ impl Lab {
         if let Some(switch) = self.switch()? {
             return Ok(switch.impaired());
         }
-        let tables = network::in_namespace(&self.record().switch(), "nft", &["list", "tables"])?;
+        let tables = tables(&self.record())?;
         let bridge = tables.lines().filter_map(|line| {
             line.trim()
                 .strip_prefix("table bridge ")?
@@ -189,19 +197,27 @@ fn check_name(name: &str) -> Result<(), LabError> {
     }
 }
 
-/// Declared, deleted: the same result whether or not the tables were there.
-fn removal(name: &str) -> String {
-    ["bridge", "netdev"]
-        .map(|family| {
-            format!("table {family} {TABLE}{name}\ndelete table {family} {TABLE}{name}\n")
-        })
-        .concat()
+/// What `nft list tables` says of the bridge.
+fn tables(record: &Record) -> Result<String, LabError> {
+    network::in_namespace(&record.switch(), "nft", &["list", "tables"])
+}
+
+/// Deletes those tables of `name` that are `there`. The others are not named: a kernel without their family would refuse it all.
+fn removal(name: &str, there: &str) -> String {
+    let mut text = String::new();
+    for family in ["bridge", "netdev"] {
+        let table = format!("table {family} {TABLE}{name}");
+        if there.lines().any(|line| line.trim() == table) {
+            let _ = writeln!(text, "delete {table}");
+        }
+    }
+    text
 }
 
 /// Losses are decided in the bridge, copies where a frame leaves for its receiver: behind the bridge, so that what is lost
 /// is not copied.
-fn ruleset(record: &Record, name: &str, impairments: &[Impairment]) -> String {
-    let mut text = removal(name);
+fn ruleset(record: &Record, name: &str, impairments: &[Impairment], there: &str) -> String {
+    let mut text = removal(name, there);
     let _ = write!(
         text,
         "table bridge {TABLE}{name} {{\n chain forward {{\n  type filter hook forward priority 0; policy accept;\n"
@@ -320,6 +336,18 @@ mod tests {
             assert!(check_name(name).is_err(), "{name:?}");
         }
         check_name("f12").unwrap();
+    }
+
+    #[test]
+    fn only_tables_that_are_there_are_deleted() {
+        let there =
+            "table bridge i_f1\ntable bridge i_f12\ntable netdev i_f12\ntable netdev observer\n";
+        assert_eq!(removal("f1", there), "delete table bridge i_f1\n");
+        assert_eq!(
+            removal("f12", there),
+            "delete table bridge i_f12\ndelete table netdev i_f12\n"
+        );
+        assert_eq!(removal("f2", there), "");
     }
 
     #[test]

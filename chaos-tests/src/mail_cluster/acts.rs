@@ -50,6 +50,7 @@ const CONNECTIONS: usize = 6;
 
 fn public_clients(stage: &mut Stage<'_>) -> Result<(), MailClusterError> {
     let lab = stage.lab();
+    let delivered_max = stage.setting().here(DELIVERED_MAX);
     let smtp = servers_of(Service::Smtp);
     stage.say("swaks delivers, curl reads");
     let by = until_all_served(&smtp, TRIES, |n| {
@@ -63,7 +64,7 @@ fn public_clients(stage: &mut Stage<'_>) -> Result<(), MailClusterError> {
         let wanted = servers_of(service);
         // The first answer may come before the delivery is done.
         let attempt = |_| curl(lab, service, "curl", "Another one.");
-        wait_until("curl reads", DELIVERED_MAX, || {
+        wait_until("curl reads", delivered_max, || {
             attempt(0).map_err(|error| error.to_string())
         })?;
         let by = until_all_served(&wanted, TRIES, attempt)?;
@@ -81,7 +82,7 @@ fn public_clients(stage: &mut Stage<'_>) -> Result<(), MailClusterError> {
     ] {
         let wanted = servers_of(service);
         let args = [action, "python", "from-smtplib"];
-        wait_until(what, DELIVERED_MAX, || {
+        wait_until(what, delivered_max, || {
             python_client(lab, &args).map_err(|error| error.to_string())
         })?;
         let by = until_all_served(&wanted, TRIES, |_| python_client(lab, &args))?;
@@ -95,11 +96,12 @@ fn public_clients(stage: &mut Stage<'_>) -> Result<(), MailClusterError> {
 /// Mail for the rest of my.org goes on to the host that has it; what would leave my.org comes back.
 fn relayed(stage: &mut Stage<'_>) -> Result<(), MailClusterError> {
     stage.say("mail for the rest of my.org");
+    let limit = stage.setting().here(DELIVERED_MAX);
     let at = stage.servers.relayed();
     let before = files_below(&at);
     let begun = Instant::now();
     swaks(stage.lab(), "somebody@my.org", "relayed")?;
-    let arrived = wait_until("the mail for my.org is on serv4", DELIVERED_MAX, || {
+    let arrived = wait_until("the mail for my.org is on serv4", limit, || {
         let files = files_below(&at);
         if files > before {
             Ok(())
@@ -113,7 +115,7 @@ fn relayed(stage: &mut Stage<'_>) -> Result<(), MailClusterError> {
             Ok(()) => format!("after {} ms", begun.elapsed().as_millis()),
             Err(ref error) => error.to_string(),
         },
-        format!("<= {} s", DELIVERED_MAX.as_secs()),
+        format!("<= {} s", limit.as_secs()),
         arrived.is_ok(),
     );
     Ok(())
@@ -155,9 +157,10 @@ fn daemon_ends(stage: &mut Stage<'_>, name: &str, daemon: Daemon) -> Result<(), 
         .collect();
     let names = services.iter().map(|service| service.name());
     let names = names.collect::<Vec<_>>().join(" and ");
-    let limit = CHECK_FREQUENCY + CHECK_TIMEOUT;
-    let bound = format!("<= {} + {} ms", limit.as_millis(), VERDICT_MAX.as_millis());
-    let in_time = |took: Duration| took <= limit + VERDICT_MAX;
+    let limit = stage.setting().here(CHECK_FREQUENCY + CHECK_TIMEOUT);
+    let verdict = stage.setting().here(VERDICT_MAX);
+    let bound = format!("<= {} + {} ms", limit.as_millis(), verdict.as_millis());
+    let in_time = |took: Duration| took <= limit + verdict;
 
     all_healthy(stage, name, &services, true)?;
     let begun = Instant::now();
@@ -236,6 +239,7 @@ pub(super) fn all_healthy(
     let atms = stage.cluster.atms();
     let atms: Vec<&str> = atms.iter().map(String::as_str).collect();
     let what = format!("health of {name} is {wanted}");
+    let limit = stage.setting().here(CHANGE_MAX);
     let so = |status: &Status| {
         services.iter().all(|service| {
             let server = status.servers.iter().find(|server| server.name == name);
@@ -243,7 +247,7 @@ pub(super) fn all_healthy(
             offers.any(|offer| offer.name == service.name() && offer.healthy == wanted)
         })
     };
-    let waited: Result<Status, ClusterError> = stage.cluster.wait_for(&what, &atms, CHANGE_MAX, so);
+    let waited: Result<Status, ClusterError> = stage.cluster.wait_for(&what, &atms, limit, so);
     waited?;
     Ok(())
 }

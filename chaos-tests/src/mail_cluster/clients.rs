@@ -44,7 +44,7 @@ pub(super) fn swaks(lab: &Lab, to: &str, subject: &str) -> Result<ServedBy, Mail
         "--body",
         "One line.\n.\nAnother one.\n",
         "--timeout",
-        "10",
+        "30",
     ];
     let output = run(lab, &argv)?;
     // "<-  220 serv1.my.org ESMTP Postfix"
@@ -74,7 +74,7 @@ pub(super) fn curl(
         "--show-error",
         "--verbose",
         "--max-time",
-        "20",
+        "30",
         "--user",
         &login,
         &url,

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use model::conf::print;
 
+use super::setting::Setting;
+
 use crate::lab::{LabError, program, read_configuration};
 
 /// The file that the tutorial explains.
@@ -19,11 +21,11 @@ pub const CHECK_TIMEOUT: Duration = Duration::from_millis(500);
 pub const HEARTBEAT_DELAY: Duration = Duration::from_millis(200);
 const MAX_LOST_HEARTBEATS: u32 = 3;
 
-/// Text of the configuration; `combined`: the servers are on the ATMs' computers; `heartbeat`: HeartBeatDelay.
+/// Text of the configuration.
 ///
 /// # Errors
 /// The example is not valid.
-pub fn configuration(combined: bool, heartbeat: Duration) -> Result<String, LabError> {
+pub fn configuration(setting: &Setting) -> Result<String, LabError> {
     let mut config = read_configuration("mail-cluster.conf", EXAMPLE)?;
     for check in &mut config.user_checks {
         // An agent that was built stands beside the other programs; the hosts of a lab have nothing installed.
@@ -32,14 +34,17 @@ pub fn configuration(combined: bool, heartbeat: Duration) -> Result<String, LabE
         }
     }
     for pool in &mut config.server_pools {
-        pool.check_server_frequency = CHECK_FREQUENCY;
-        pool.check_server_timeout = CHECK_TIMEOUT;
-        pool.check_port_frequency = CHECK_FREQUENCY;
-        pool.check_port_timeout = CHECK_TIMEOUT;
+        pool.check_server_frequency = setting.here(CHECK_FREQUENCY);
+        pool.check_server_timeout = setting.here(CHECK_TIMEOUT);
+        pool.check_port_frequency = setting.here(CHECK_FREQUENCY);
+        pool.check_port_timeout = setting.here(CHECK_TIMEOUT);
     }
-    config.atm_pool.heartbeat_delay = heartbeat;
+    for server in &mut config.servers {
+        server.method = setting.method;
+    }
+    config.atm_pool.heartbeat_delay = setting.heartbeat;
     config.atm_pool.max_lost_heartbeats = MAX_LOST_HEARTBEATS;
-    if combined {
+    if setting.combined {
         for (server, atm) in config.servers.iter_mut().zip(&config.atm_pool.atms) {
             server.host = atm.host.clone();
         }
@@ -51,6 +56,7 @@ pub fn configuration(combined: bool, heartbeat: Duration) -> Result<String, LabE
 mod tests {
     use super::*;
     use crate::lab::Plan;
+    use model::conf::ForwardingMethod;
 
     #[test]
     fn six_computers_or_three() {
@@ -61,14 +67,30 @@ mod tests {
             ),
             (true, vec!["atm1", "atm2", "atm3", "client"]),
         ] {
-            let config =
-                read_configuration("t", &configuration(combined, HEARTBEAT_DELAY).unwrap())
-                    .unwrap();
+            let setting = Setting {
+                combined,
+                ..Setting::default()
+            };
+            let config = read_configuration("t", &configuration(&setting).unwrap()).unwrap();
             let plan = Plan::new(&config, true).unwrap();
             let names: Vec<_> = plan.hosts.iter().map(|host| host.name.as_str()).collect();
             assert_eq!(names, expected);
             assert_eq!(plan.hosts[0].server, combined);
             assert_eq!(config.atm_pool.connection_timeout.as_secs(), 30 * 60);
         }
+    }
+    #[test]
+    fn a_slow_machine_is_checked_less_often_and_servers_are_reached_as_told() {
+        let setting = Setting {
+            slow: 6,
+            method: ForwardingMethod::Direct,
+            ..Setting::default()
+        };
+        let config = read_configuration("t", &configuration(&setting).unwrap()).unwrap();
+        let pool = &config.server_pools[0];
+        assert_eq!(pool.check_port_frequency, CHECK_FREQUENCY * 6);
+        assert_eq!(pool.check_port_timeout, CHECK_TIMEOUT * 6);
+        let mut servers = config.servers.iter();
+        assert!(servers.all(|server| server.method == ForwardingMethod::Direct));
     }
 }

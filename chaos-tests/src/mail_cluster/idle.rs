@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::clients::VIP_NAME;
 use super::error::MailClusterError;
 use super::program::Program;
+use super::setting::Setting;
 use crate::cluster::wait_until;
 use crate::lab::Lab;
 
@@ -47,10 +48,11 @@ impl Sessions {
     ///
     /// # Errors
     /// They do not.
-    pub(super) fn open(lab: &Lab) -> Result<Self, MailClusterError> {
+    pub(super) fn open(lab: &Lab, setting: Setting) -> Result<Self, MailClusterError> {
         let args = [VIP_NAME.to_owned(), USER.to_owned(), SESSIONS.to_string()];
         let sessions = Self(Program::start(lab, "idle", IDLE_PY, &args)?);
-        wait_until("every session waits in IDLE", OPEN_MAX, || {
+        let limit = setting.here(OPEN_MAX);
+        wait_until("every session waits in IDLE", limit, || {
             let servers = sessions.servers();
             if servers.len() == SESSIONS {
                 Ok(())
@@ -80,8 +82,8 @@ impl Sessions {
     ///
     /// # Errors
     /// The client does not end.
-    pub(super) fn finish(self) -> Result<usize, MailClusterError> {
-        let told = self.0.finish(FINISH_MAX)?;
+    pub(super) fn finish(self, setting: Setting) -> Result<usize, MailClusterError> {
+        let told = self.0.finish(setting.here(FINISH_MAX))?;
         let answered = |event: &&Event| matches!(event, Event::Answered { .. });
         Ok(told.iter().filter(answered).count())
     }

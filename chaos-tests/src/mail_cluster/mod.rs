@@ -18,6 +18,7 @@ mod packages;
 mod program;
 mod senders;
 mod servers;
+mod setting;
 mod stage;
 mod storage;
 mod storm;
@@ -32,7 +33,10 @@ pub use error::MailClusterError;
 pub use outcome::{MailOutcome, Mails};
 pub use packages::missing_packages;
 pub use servers::{MailServers, builder};
+pub use setting::Setting;
 pub use storage::Storage;
+
+use model::conf::ForwardingMethod;
 
 use crate::cluster::Cluster;
 use crate::demo::{Output, Screen, checks_table, print};
@@ -54,12 +58,45 @@ pub struct MailDemoArgs {
     /// HeartBeatDelay in milliseconds; a slow machine needs more than the default
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(50..=10_000))]
     pub heartbeat_ms: u64,
+    /// How the ATMs forward to the servers
+    #[arg(long, value_enum, default_value_t = Way::Tunnel)]
+    pub method: Way,
+    /// How many times slower than a real machine this one is: checks are as much rarer, and all time limits as much longer
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=20))]
+    pub slow: u32,
+    /// Clients that send mail while everything fails
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u8).range(1..=20))]
+    pub senders: u8,
     /// How atmd reads and writes frames
     #[arg(long, value_enum, default_value_t = PortKind::Ring)]
     pub port: PortKind,
     /// What goes to standard output at the end; progress then goes to standard error with json
     #[arg(long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
+}
+
+/// How the ATMs forward to the mail servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Way {
+    /// IPIP; the server role unpacks it, with rules of nftables' family `inet`.
+    Tunnel,
+    /// MAC rewrite; the server role needs no nftables.
+    Direct,
+}
+
+impl MailDemoArgs {
+    fn setting(&self) -> Setting {
+        Setting {
+            combined: self.combined,
+            heartbeat: Duration::from_millis(self.heartbeat_ms),
+            method: match self.method {
+                Way::Tunnel => ForwardingMethod::Tunnel,
+                Way::Direct => ForwardingMethod::Direct,
+            },
+            slow: self.slow,
+            senders: usize::from(self.senders),
+        }
+    }
 }
 
 /// Plays the demo, prints and stores its result: 0 if every row held, else 1.
@@ -113,27 +150,26 @@ pub fn play(
         return Err(MailClusterError::Missing(missing));
     }
     screen.step("ATMs, servers, storage");
-    let lab = builder(args.combined, Duration::from_millis(args.heartbeat_ms))?
-        .port(args.port)
-        .dir(lab_dir);
+    let setting = args.setting();
+    let lab = builder(&setting)?.port(args.port).dir(lab_dir);
     let cluster = Cluster::start_with(lab)?;
-    let servers = MailServers::start(cluster.lab(), args.combined)?;
+    let servers = MailServers::start(cluster.lab(), setting)?;
     // The ATMs were there first, and have found nobody at home.
     let hosts = cluster.atms();
     let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
     cluster.wait_for(
         "every service in rotation",
         &hosts,
-        ROTATION_MAX,
+        setting.here(ROTATION_MAX),
         |status| {
             let mut services = status.servers.iter().flat_map(|server| &server.services);
             status.active.is_some() && services.all(|service| service.healthy)
         },
     )?;
-    let storage = servers.storage().describe();
+    let storage = servers.storage()?;
     screen.done(true, &format!("{storage}; six services greet"));
     let mut outcome = MailOutcome {
-        storage: storage.to_owned(),
+        storage,
         combined: args.combined,
         ..MailOutcome::default()
     };

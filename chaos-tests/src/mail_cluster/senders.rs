@@ -6,21 +6,24 @@ use serde::Deserialize;
 
 use super::clients::VIP_NAME;
 use super::error::MailClusterError;
-use super::files::SENDERS;
 use super::packages::python;
 use super::program::Program;
+use super::setting::Setting;
 use crate::lab::Lab;
 
 const SENDERS_PY: &str = include_str!("../../mail/senders.py");
 const COLLECT_PY: &str = include_str!("../../mail/collect.py");
 
-/// Mails of each client at least: 200 in all.
+/// Mails of each client at least: 200 in all, of twenty clients.
 pub(super) const MAILS_EACH: usize = 10;
 
 /// Between two mails of one client: some thirty mails a second in all.
-const PAUSE_MS: u64 = 600;
+const PAUSE: Duration = Duration::from_millis(600);
 
-/// A client gives a mail up after a minute.
+/// A client waits so long for an answer; it gives a mail up after twelve times as long, a minute.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+
+/// So a client that has given up has ended.
 const FINISH_MAX: Duration = Duration::from_secs(90);
 
 /// A mail that a client has got rid of, or given up.
@@ -50,26 +53,31 @@ pub(super) struct Found {
 }
 
 /// The clients.
-pub(super) struct Senders(Program<Sent>);
+pub(super) struct Senders {
+    program: Program<Sent>,
+    setting: Setting,
+}
 
 impl Senders {
     /// Starts them all.
     ///
     /// # Errors
     /// They cannot be started.
-    pub(super) fn start(lab: &Lab) -> Result<Self, MailClusterError> {
+    pub(super) fn start(lab: &Lab, setting: Setting) -> Result<Self, MailClusterError> {
         let args = [
-            SENDERS.to_string(),
+            setting.senders.to_string(),
             MAILS_EACH.to_string(),
-            PAUSE_MS.to_string(),
+            setting.here(PAUSE).as_millis().to_string(),
+            setting.here(ANSWER_MAX).as_secs().to_string(),
         ];
         let args = [&[VIP_NAME.to_owned()], &args[..]].concat();
-        Ok(Self(Program::start(lab, "senders", SENDERS_PY, &args)?))
+        let program = Program::start(lab, "senders", SENDERS_PY, &args)?;
+        Ok(Self { program, setting })
     }
 
     /// What they have got rid of.
     pub(super) fn sent(&self) -> Vec<Sent> {
-        self.0.told()
+        self.program.told()
     }
 
     /// How many mails `server` has accepted.
@@ -86,7 +94,7 @@ impl Senders {
     /// # Errors
     /// They do not end.
     pub(super) fn finish(self) -> Result<Vec<Sent>, MailClusterError> {
-        self.0.finish(FINISH_MAX)
+        self.program.finish(self.setting.here(FINISH_MAX))
     }
 }
 
@@ -94,14 +102,14 @@ impl Senders {
 ///
 /// # Errors
 /// The client fails.
-pub(super) fn collect(lab: &Lab) -> Result<Vec<Found>, MailClusterError> {
+pub(super) fn collect(lab: &Lab, senders: usize) -> Result<Vec<Found>, MailClusterError> {
     let mut argv = vec![
         python(),
         "-c".to_owned(),
         COLLECT_PY.to_owned(),
         VIP_NAME.to_owned(),
     ];
-    argv.extend((1..=SENDERS).map(|n| format!("u{n}")));
+    argv.extend((1..=senders).map(|n| format!("u{n}")));
     let output = lab.host("client")?.exec(&argv)?;
     if !output.status.success() {
         return Err(MailClusterError::Client {

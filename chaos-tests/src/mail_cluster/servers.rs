@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use super::configuration::configuration;
 use super::error::MailClusterError;
 use super::files::{START_DOVECOT, START_POSTFIX, setup};
-use super::storage::{STORAGE_HOST, Storage};
+use super::setting::Setting;
+use super::storage::{MAILBOXES, STORAGE_HOST, Storage, nfs_version};
 use crate::cluster::wait_until;
 use crate::lab::{
     ATMD, Builder, Fault, Lab, LabError, MachineSpec, Privileges, available, program,
@@ -109,16 +110,15 @@ impl Daemon {
     }
 }
 
-/// The lab of the mail cluster, without its mail servers; `combined`: each ATM is a server, too; `heartbeat`:
-/// HeartBeatDelay.
+/// The lab of the mail cluster, without its mail servers.
 ///
 /// # Errors
 /// The configuration is not valid; [`MailClusterError::NotRoot`].
-pub fn builder(combined: bool, heartbeat: Duration) -> Result<Builder, MailClusterError> {
+pub fn builder(setting: &Setting) -> Result<Builder, MailClusterError> {
     if available().map_err(LabError::from)? != Privileges::Root {
         return Err(MailClusterError::NotRoot);
     }
-    let text = configuration(combined, heartbeat)?;
+    let text = configuration(setting)?;
     let mut builder = Lab::builder()
         .conf_named("mail-cluster.conf", text)
         .client()
@@ -126,7 +126,7 @@ pub fn builder(combined: bool, heartbeat: Duration) -> Result<Builder, MailClust
         .further_host(STORAGE_HOST)
         .name(STORAGE_HOST, "serv4.my.org")
         .name("client", "client.my.org");
-    if combined {
+    if setting.combined {
         for (n, (name, _)) in (1..).zip(SERVERS) {
             builder = builder.name(format!("atm{n}"), format!("{name}.my.org"));
         }
@@ -138,7 +138,7 @@ pub fn builder(combined: bool, heartbeat: Duration) -> Result<Builder, MailClust
 pub struct MailServers<'a> {
     lab: &'a Lab,
     storage: Storage,
-    combined: bool,
+    setting: Setting,
 }
 
 impl<'a> MailServers<'a> {
@@ -146,11 +146,11 @@ impl<'a> MailServers<'a> {
     ///
     /// # Errors
     /// A machine or a daemon does not start; [`ClusterError::Late`](crate::cluster::ClusterError::Late).
-    pub fn start(lab: &'a Lab, combined: bool) -> Result<Self, MailClusterError> {
+    pub fn start(lab: &'a Lab, setting: Setting) -> Result<Self, MailClusterError> {
         let servers = Self {
             lab,
             storage: Storage::here(),
-            combined,
+            setting,
         };
         servers.storage.prepare(lab, &servers.network())?;
         servers.start_rest_of_my_org()?;
@@ -165,15 +165,37 @@ impl<'a> MailServers<'a> {
         Ok(servers)
     }
 
-    /// How they share the mailboxes.
-    #[must_use]
-    pub fn storage(&self) -> Storage {
-        self.storage
+    /// How they share the mailboxes, as they have mounted them: one line for people.
+    ///
+    /// # Errors
+    /// [`MailClusterError::Answer`] where a server has no NFS at its mailboxes and should.
+    pub fn storage(&self) -> Result<String, MailClusterError> {
+        let said = self.storage.describe();
+        if self.storage == Storage::Directory {
+            return Ok(said.to_owned());
+        }
+        let mut mounted = Vec::new();
+        for (name, _) in SERVERS {
+            let host = self.lab.host(&self.host_of(name))?;
+            let output = host.exec(["cat", "/proc/mounts"])?;
+            let mounts = String::from_utf8_lossy(&output.stdout);
+            let version = nfs_version(&mounts).ok_or_else(|| MailClusterError::Answer {
+                command: format!("cat /proc/mounts on {name}"),
+                reason: format!("no NFS at {MAILBOXES}"),
+            })?;
+            mounted.push(format!("{name} {version}"));
+        }
+        Ok(format!("{said}, mounted by {}", mounted.join(", ")))
+    }
+
+    /// How the cluster shall be.
+    pub(super) fn setting(&self) -> Setting {
+        self.setting
     }
 
     /// The host of the server `name`.
     pub(super) fn host_of(&self, name: &str) -> String {
-        if self.combined {
+        if self.setting.combined {
             name.replace("serv", "atm")
         } else {
             name.to_owned()
@@ -294,7 +316,7 @@ impl<'a> MailServers<'a> {
         let begun = Instant::now();
         let address = self.lab.host(&self.host_of(name))?.address();
         let what = format!("{} on {name} greets", service.name());
-        wait_until(&what, SERVE_MAX, || {
+        wait_until(&what, self.setting.here(SERVE_MAX), || {
             let greeting = greeting(self.lab, SocketAddr::from((address, service.port())));
             greeting.map_err(|error| error.to_string())
         })?;

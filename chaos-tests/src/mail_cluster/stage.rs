@@ -3,6 +3,7 @@
 use super::error::MailClusterError;
 use super::outcome::MailOutcome;
 use super::servers::MailServers;
+use super::setting::Setting;
 use crate::cluster::Cluster;
 use crate::demo::{Row, Screen};
 use crate::lab::Lab;
@@ -39,6 +40,11 @@ impl<'a> Stage<'a> {
     /// The hosts.
     pub(super) fn lab(&self) -> &'a Lab {
         self.cluster.lab()
+    }
+
+    /// The kind of machine.
+    pub(super) fn setting(&self) -> Setting {
+        self.servers.setting()
     }
 
     /// The next act begins.

@@ -9,6 +9,9 @@ use crate::lab::{Lab, LabError, MachineSpec, tool_path};
 /// Owner of all mailboxes, as postfix and dovecot are told.
 const VMAIL: u32 = 5000;
 
+/// Where a mail server has the mailboxes.
+pub(super) const MAILBOXES: &str = "/var/mail";
+
 /// The host of the storage.
 pub(super) const STORAGE_HOST: &str = "serv4";
 
@@ -87,13 +90,14 @@ impl Storage {
     pub(super) fn on_a_server(self, lab: &Lab) -> (Vec<(PathBuf, PathBuf)>, &'static str) {
         match self {
             Self::Directory => (
-                vec![(directory(lab), Path::new("/var/mail").to_owned())],
+                vec![(directory(lab), Path::new(MAILBOXES).to_owned())],
                 "true",
             ),
-            // Soft, because the end of a lab ends serv4 with all others, and a hard mount would wait for it.
+            // Soft, because the end of a lab ends serv4 with all others, and a hard mount would wait for it. A directory that another server
+            // has delivered into is looked at again after acdirmin seconds; the default is 30.
             Self::Nfs => (
                 Vec::new(),
-                "mkdir -p /var/mail && mount -t nfs4 -o vers=4.2,soft,timeo=50 serv4.my.org:/ /var/mail",
+                "mkdir -p /var/mail && mount -t nfs4 -o vers=4.2,soft,timeo=50,acdirmin=1,acdirmax=5 serv4.my.org:/ /var/mail",
             ),
         }
     }
@@ -109,4 +113,32 @@ fn kernel_has_nfs() -> bool {
 /// The mailboxes, as the real machine sees them.
 fn directory(lab: &Lab) -> PathBuf {
     lab.dir().join("mailboxes")
+}
+
+/// Which version of NFS the mailboxes are mounted with, in the words of /proc/mounts: `vers=4.2`.
+pub(super) fn nfs_version(mounts: &str) -> Option<&str> {
+    let mut lines = mounts.lines().map(|line| line.split_ascii_whitespace());
+    lines.find_map(|mut words| {
+        let there = words.nth(1)? == MAILBOXES && words.next()? == "nfs4";
+        let mut options = words.next().filter(|_| there)?.split(',');
+        options.find(|option| option.starts_with("vers="))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_that_of_the_mailboxes_and_of_nothing_else() {
+        let mounts = "overlay / overlay rw 0 0\n\
+                      serv4.my.org:/ /srv nfs4 rw,vers=4.1 0 0\n\
+                      serv4.my.org:/ /var/mail nfs4 rw,relatime,vers=4.2,rsize=262144 0 0\n";
+        assert_eq!(nfs_version(mounts), Some("vers=4.2"));
+        assert_eq!(
+            nfs_version("/dev/sda /var/mail ext4 rw,vers=4.2 0 0\n"),
+            None
+        );
+        assert_eq!(nfs_version("/dev/sda"), None);
+    }
 }

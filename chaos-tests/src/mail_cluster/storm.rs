@@ -1,4 +1,4 @@
-//! Twenty clients send mail while the active ATM is killed, hands over and is cut off, and a server loses power; IMAP sessions
+//! Clients send mail while the active ATM is killed, hands over and is cut off, and a server loses power; IMAP sessions
 //! wait in IDLE all the time.
 
 use std::time::{Duration, Instant};
@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use super::acts::all_healthy;
 use super::clients::swaks;
 use super::error::MailClusterError;
-use super::files::SENDERS;
 use super::idle::{self, Sessions};
 use super::judge::judge;
 use super::outcome::Mails;
@@ -28,9 +27,6 @@ const VICTIM: &str = "serv1";
 /// Mail flows again by then: a takeover, and the clients' patience with a connection of before.
 const FLOW_MAX: Duration = Duration::from_secs(20);
 
-/// So many mails more are a flow: one of each client.
-const FLOW: usize = SENDERS;
-
 /// A mail is announced by then: dovecot looks every 5 s where it is not told.
 const ANNOUNCED_MAX: Duration = Duration::from_secs(15);
 
@@ -43,8 +39,12 @@ const DELIVERED_MAX: Duration = Duration::from_secs(60);
 /// What keeps it from going on.
 pub(super) fn storm(stage: &mut Stage<'_>) -> Result<(), MailClusterError> {
     let lab = stage.lab();
-    stage.say("IMAP sessions in IDLE, 20 clients that send");
-    let sessions = Sessions::open(lab)?;
+    let setting = stage.setting();
+    let clients = setting.senders;
+    stage.say(&format!(
+        "IMAP sessions in IDLE, {clients} clients that send"
+    ));
+    let sessions = Sessions::open(lab, setting)?;
     let mut on: Vec<String> = sessions.servers().into_values().collect();
     on.sort();
     on.dedup();
@@ -54,16 +54,16 @@ pub(super) fn storm(stage: &mut Stage<'_>) -> Result<(), MailClusterError> {
         "on both servers",
         on.len() == 2,
     );
-    let senders = Senders::start(lab)?;
-    flows(&senders)?;
+    let senders = Senders::start(lab, setting)?;
+    flows(stage, &senders)?;
     for (announced, (trouble, what)) in TROUBLES.into_iter().enumerate() {
         stage.say(what);
         let before = senders.sent().len();
         let begun = Instant::now();
         let blow = stage.cluster.strike(trouble)?;
-        flows(&senders)?;
+        flows(stage, &senders)?;
         stage.row(
-            format!("{what}: {FLOW} mails accepted after the takeover"),
+            format!("{what}: {clients} mails accepted after the takeover"),
             format!(
                 "{} to {}, {} mails in {} ms",
                 blow.before,
@@ -71,14 +71,14 @@ pub(super) fn storm(stage: &mut Stage<'_>) -> Result<(), MailClusterError> {
                 senders.sent().len() - before,
                 begun.elapsed().as_millis()
             ),
-            format!("<= {} s", FLOW_MAX.as_secs()),
+            format!("<= {} s", setting.here(FLOW_MAX).as_secs()),
             true,
         );
         announce(stage, &sessions, announced + 1)?;
         stage.cluster.mend(&blow)?;
     }
     power_cut(stage, &senders)?;
-    let answered = sessions.finish()?;
+    let answered = sessions.finish(setting)?;
     stage.row(
         "sessions of before that answer a command at the end",
         format!("{answered} of {}", idle::SESSIONS),
@@ -92,9 +92,9 @@ pub(super) fn storm(stage: &mut Stage<'_>) -> Result<(), MailClusterError> {
     // Too little mail is not an error of this step: the rows say what is missing.
     let _ = wait_until(
         "every accepted mail is in its mailbox",
-        DELIVERED_MAX,
+        setting.here(DELIVERED_MAX),
         || {
-            let found = collect(lab).map_err(|error| error.to_string())?;
+            let found = collect(lab, clients).map_err(|error| error.to_string())?;
             mails = judge(&sent, &found, &[&victim]);
             if mails.lost.is_empty() {
                 Ok(())
@@ -109,11 +109,13 @@ pub(super) fn storm(stage: &mut Stage<'_>) -> Result<(), MailClusterError> {
 }
 
 /// Waits until every client could have sent one more mail.
-fn flows(senders: &Senders) -> Result<(), MailClusterError> {
+fn flows(stage: &Stage<'_>, senders: &Senders) -> Result<(), MailClusterError> {
+    let flow = stage.setting().senders;
+    let limit = stage.setting().here(FLOW_MAX);
     let before = senders.sent().len();
-    wait_until("mail is accepted", FLOW_MAX, || {
+    wait_until("mail is accepted", limit, || {
         let more = senders.sent().len() - before;
-        if more >= FLOW {
+        if more >= flow {
             Ok(())
         } else {
             Err(format!("{more} mails"))
@@ -131,7 +133,8 @@ fn announce(
     let to = format!("{}@mail.my.org", idle::USER);
     swaks(stage.lab(), &to, &format!("announced-{count}"))?;
     let begun = Instant::now();
-    let told = wait_until("the mail is announced", ANNOUNCED_MAX, || {
+    let limit = stage.setting().here(ANNOUNCED_MAX);
+    let told = wait_until("the mail is announced", limit, || {
         let told = sessions.told_of(count).len();
         if told == idle::SESSIONS {
             Ok(())
@@ -161,12 +164,13 @@ fn power_cut(stage: &mut Stage<'_>, senders: &Senders) -> Result<(), MailCluster
     stage.servers.power_off(VICTIM)?;
     all_healthy(stage, VICTIM, &smtp, false)?;
     let out = begun.elapsed();
-    flows(senders)?;
+    flows(stage, senders)?;
     stage.say(&format!("{VICTIM} is switched on again"));
     stage.servers.power_on(VICTIM)?;
     let before = senders.accepted_by(VICTIM);
     let begun = Instant::now();
-    let again = wait_until("the server accepts mail again", FLOW_MAX, || {
+    let limit = stage.setting().here(FLOW_MAX);
+    let again = wait_until("the server accepts mail again", limit, || {
         let more = senders.accepted_by(VICTIM) - before;
         if more > 0 {
             Ok(())
@@ -184,13 +188,14 @@ fn power_cut(stage: &mut Stage<'_>, senders: &Senders) -> Result<(), MailCluster
         "it does",
         again.is_ok(),
     );
-    flows(senders)
+    flows(stage, senders)
 }
 
 fn count(stage: &mut Stage<'_>, mails: Mails) {
-    let least = SENDERS * MAILS_EACH;
+    let clients = stage.setting().senders;
+    let least = clients * MAILS_EACH;
     stage.row(
-        format!("mails sent by {SENDERS} clients and accepted (250 after DATA)"),
+        format!("mails sent by {clients} clients and accepted (250 after DATA)"),
         format!(
             "{}, {} of them not at once",
             mails.accepted, mails.tried_again

@@ -4,9 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use chaos_tests::lab::{Lab, MachineSpec, PortKind, program};
-use chaos_tests::mail_cluster::{
-    HEARTBEAT_DELAY, MailClusterError, Storage, builder, missing_packages,
-};
+use chaos_tests::mail_cluster::{MailClusterError, Setting, Storage, builder, missing_packages};
 
 use super::Outcome;
 
@@ -28,7 +26,7 @@ pub(crate) fn start(part: Option<&str>) -> Outcome<Lab> {
     if !missing.is_empty() {
         return Err(MailClusterError::Missing(missing));
     }
-    let lab = builder(false, HEARTBEAT_DELAY)?
+    let lab = builder(&Setting::default())?
         .port(PortKind::Ring)
         .without_daemons()
         .start()?;
