@@ -46,6 +46,8 @@ const REPORT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A proposal that is not committed by then is made again if it is still true.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long what was refused is not proposed again: short beside a check, long beside a round of the loop.
+const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 
 /// Proposals under way at once: a thousand servers that go down together are in the log within some round trips.
 const PROPOSALS_MAX: usize = 64;
@@ -357,6 +359,8 @@ impl Task {
                 Ok(Ok(written)) => Some(written.data),
                 Ok(Err(error)) => {
                     debug!(%error, "a verdict is not committed");
+                    // A leader that hands over refuses at once, under a lease that is still good.
+                    tokio::time::sleep(REFUSED_PAUSE).await;
                     None
                 }
                 Err(_) => None,
