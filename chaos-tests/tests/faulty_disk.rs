@@ -6,7 +6,7 @@
 )]
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -68,7 +68,12 @@ impl Scene {
 }
 
 fn finish(mut dd: Child, text: &str) -> Output {
-    dd.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    // One that may not open its file ends before it reads: its exit code and what it said are the result.
+    let fed = dd.stdin.take().unwrap().write_all(text.as_bytes());
+    assert!(matches!(
+        fed.map_err(|e| e.kind()),
+        Ok(()) | Err(ErrorKind::BrokenPipe)
+    ));
     dd.wait_with_output().unwrap()
 }
 

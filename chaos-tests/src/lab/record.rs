@@ -189,6 +189,20 @@ impl Record {
         self.boot == boot_id() && Path::new("/run/netns").join(self.switch()).exists()
     }
 
+    /// What of the lab is still there, by name, as seen from this mount namespace: namespaces, its entry in the registry, and its
+    /// directory if that was to go with it.
+    #[must_use]
+    pub fn remains(&self) -> Vec<String> {
+        let namespaces = self.namespaces();
+        let namespaces = namespaces.map(|name| Path::new("/run/netns").join(name));
+        let dir = self.dir_is_temporary.then(|| self.dir.clone());
+        let paths = namespaces.chain([registry_path(&self.prefix)]).chain(dir);
+        paths
+            .filter(|path| path.exists())
+            .map(|path| path.display().to_string())
+            .collect()
+    }
+
     /// Writes both copies, each at once or not at all.
     pub(crate) fn save(&self) -> Result<(), LabError> {
         let text = serde_json::to_string_pretty(self).map_err(|e| LabError::Record {
