@@ -6,7 +6,8 @@
 //! - miss: the first packet of a connection, which is scheduled, written down and leaves.
 //! - drop: a packet of no known connection that is not a first one.
 //!
-//! `cargo bench -p dataplane-core --features testing --bench decide [-- --json FILE]` prints a table. Half a minute.
+//! `cargo bench -p dataplane-core --features testing --bench decide [-- --json FILE] [--way NAME]` prints a table, of one way only if it is named (as the
+//! memory that one row has freed is not the same to the next, the last digit of a row wants a run of its own). Half a minute.
 #![expect(
     clippy::unwrap_used,
     clippy::disallowed_methods,
@@ -106,10 +107,20 @@ fn main() {
     if !arguments.iter().any(|argument| argument == "--bench") {
         return;
     }
-    let json = arguments
-        .iter()
-        .position(|argument| argument == "--json")
-        .map(|at| arguments.get(at + 1).expect("--json takes a file's name"));
+    let value_of = |option: &str| {
+        let at = arguments.iter().position(|argument| argument == option)?;
+        Some(
+            arguments
+                .get(at + 1)
+                .expect("--json takes a file's name, --way a way's"),
+        )
+    };
+    let (json, only) = (value_of("--json"), value_of("--way"));
+    assert!(
+        only.is_none_or(|only| WAYS.iter().any(|way| way.name == only)),
+        "--way takes one of {:?}",
+        WAYS.map(|way| way.name)
+    );
     println!(
         "{:<6}{:<14}{:>12}{:>30}{:>8}",
         "", "", "connections", "ns per frame, median (10..90 %)", "ratio"
@@ -117,7 +128,10 @@ fn main() {
     let mut rows = Vec::new();
     let mut first = None;
     for size in SIZES {
-        for way in &WAYS {
+        for way in WAYS
+            .iter()
+            .filter(|way| only.is_none_or(|only| way.name == only))
+        {
             for (what, samples) in ["hit", "miss", "drop"].into_iter().zip(measure(way, size)) {
                 let [low, median, high] = [0.1, 0.5, 0.9].map(|part| at(&samples, part));
                 let ratio = median / *first.get_or_insert(median);

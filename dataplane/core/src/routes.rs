@@ -1,5 +1,6 @@
 //! The forwarding table, compiled for look-ups.
 
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -19,16 +20,17 @@ pub(crate) struct Routes {
     pub(crate) vips: Vec<IpAddr>,
     pub(crate) arp_interval: Duration,
     pub(crate) next_hop: NextHop,
-    vip_set: FxHashSet<IpAddr>,
+    vip_set: FxHashSet<Address>,
     gateways: Vec<IpAddr>,
-    by_id: FxHashMap<VirtualServiceId, usize>,
+    services_at: Places,
     /// Addresses of servers whose answers pass here.
     behind_nat: FxHashSet<IpAddr>,
     /// Addresses of servers by tunnel.
     tunnel_ends: FxHashSet<IpAddr>,
     services: Vec<Service>,
-    by_port: FxHashMap<(IpAddr, Protocol, u16), usize>,
-    servers: FxHashMap<ServerId, Server>,
+    by_port: FxHashMap<(Address, Protocol, u16), usize>,
+    servers: Vec<Server>,
+    servers_at: Places,
 }
 
 /// A virtual service.
@@ -100,15 +102,11 @@ impl Routes {
         for (at, service) in table.services.iter().enumerate() {
             // One address is one service: the replicated state never gives it two numbers.
             by_port
-                .entry((service.vip, service.protocol, service.port))
+                .entry((service.vip.into(), service.protocol, service.port))
                 .or_insert(at);
         }
-        let by_id = table
-            .services
-            .iter()
-            .enumerate()
-            .map(|(at, service)| (service.id, at))
-            .collect();
+        let services_at = Places::of(table.services.iter().map(|service| service.id.0));
+        let servers_at = Places::of(table.servers.iter().map(|server| server.id.0));
         let by = |method| {
             let servers = table.servers.iter();
             let servers = servers.filter(move |server| server.method == method);
@@ -118,12 +116,13 @@ impl Routes {
         Self {
             applied_index: table.applied_index,
             arp_interval: table.send_arp_delay,
-            vip_set: table.vips.iter().copied().collect(),
+            vip_set: table.vips.iter().copied().map(Address::from).collect(),
             gateways: table.gateways,
             vips: table.vips,
             services,
             by_port,
-            by_id,
+            services_at,
+            servers_at,
             behind_nat,
             tunnel_ends,
             next_hop: table.next_hop,
@@ -132,30 +131,27 @@ impl Routes {
                 .into_iter()
                 .map(|server| {
                     let Real {
-                        id,
+                        id: _,
                         address,
                         next_hop,
                         here,
                         method,
                         source,
                     } = server;
-                    (
-                        id,
-                        Server {
-                            address,
-                            method,
-                            source,
-                            neighbour: next_hop.and_then(|next_hop| neighbours.position(next_hop)),
-                            here,
-                        },
-                    )
+                    Server {
+                        address,
+                        method,
+                        source,
+                        neighbour: next_hop.and_then(|next_hop| neighbours.position(next_hop)),
+                        here,
+                    }
                 })
                 .collect(),
         }
     }
 
     pub(crate) fn is_vip(&self, address: IpAddr) -> bool {
-        self.vip_set.contains(&address)
+        self.vip_set.contains(&address.into())
     }
 
     /// Whether hosts have this VIP as their router; there are two at most.
@@ -177,7 +173,7 @@ impl Routes {
         port: u16,
     ) -> Result<usize, DropReason> {
         self.by_port
-            .get(&(vip, protocol, port))
+            .get(&(vip.into(), protocol, port))
             .copied()
             .ok_or(DropReason::NoService)
     }
@@ -190,13 +186,14 @@ impl Routes {
         &mut self,
         id: VirtualServiceId,
     ) -> Result<&mut Service, DropReason> {
-        let at = self.by_id.get(&id).ok_or(DropReason::NoService)?;
-        self.services.get_mut(*at).ok_or(DropReason::NoService)
+        let at = self.services_at.of_id(id.0);
+        let service = at.and_then(|at| self.services.get_mut(at));
+        service.ok_or(DropReason::NoService)
     }
 
     pub(crate) fn service_of(&self, id: VirtualServiceId) -> Result<&Service, DropReason> {
-        let at = self.by_id.get(&id).ok_or(DropReason::NoService)?;
-        self.service(*at)
+        let at = self.services_at.of_id(id.0);
+        self.service(at.ok_or(DropReason::NoService)?)
     }
 
     /// Whether answers of this address may pass here.
@@ -207,6 +204,27 @@ impl Routes {
     /// Whether any server is behind NAT.
     pub(crate) fn has_nat(&self) -> bool {
         !self.behind_nat.is_empty()
+    }
+
+    /// Whether servers know every connection as they do under `other`: most tables differ in health and weights only, and those that
+    /// do not have the whole connection table walked.
+    pub(crate) fn has_peers_of(&self, other: &Self) -> bool {
+        if !self.has_nat() && !other.has_nat() {
+            return true;
+        }
+        let known_as = |server: &Server| (server.address, server.method, server.source);
+        let server_port = |service: &Service| (service.id, service.protocol, service.port);
+        self.servers_at == other.servers_at
+            && self
+                .servers
+                .iter()
+                .map(known_as)
+                .eq(other.servers.iter().map(known_as))
+            && self
+                .services
+                .iter()
+                .map(server_port)
+                .eq(other.services.iter().map(server_port))
     }
 
     /// Whether any server is reached by tunnel.
@@ -220,10 +238,73 @@ impl Routes {
     }
 
     pub(crate) fn server(&self, id: ServerId) -> Result<Server, DropReason> {
-        self.servers
-            .get(&id)
-            .copied()
-            .ok_or(DropReason::UnknownServer)
+        let at = self.servers_at.of_id(id.0);
+        let server = at.and_then(|at| self.servers.get(at));
+        server.copied().ok_or(DropReason::UnknownServer)
+    }
+}
+
+/// Where in a list the one with a number is: asked several times for each packet, and quicker than a hash table. As long as the
+/// highest number of a table, which is at most 65,535.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Places(Vec<u32>);
+
+impl Places {
+    /// Of none: no list is so long.
+    const NONE: u32 = u32::MAX;
+
+    /// Of a list whose entries have these numbers, each its own.
+    fn of(ids: impl Iterator<Item = u16>) -> Self {
+        let mut places = Vec::new();
+        for (at, id) in (0..).zip(ids) {
+            let id = usize::from(id);
+            if places.len() <= id {
+                places.resize(id + 1, Self::NONE);
+            }
+            places[id] = at;
+        }
+        Self(places)
+    }
+
+    fn of_id(&self, id: u16) -> Option<usize> {
+        let at = *self.0.get(usize::from(id))?;
+        (at != Self::NONE).then_some(at as usize)
+    }
+}
+
+/// An address in three words, quick to hash. An IPv4 address equals no IPv6 address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Address {
+    high: u64,
+    low: u64,
+    is_v4: bool,
+}
+
+impl From<IpAddr> for Address {
+    fn from(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(v4) => Self {
+                high: 0,
+                low: v4.to_bits().into(),
+                is_v4: true,
+            },
+            IpAddr::V6(v6) => {
+                let [a, b, c, d, e, f, g, h, low @ ..] = v6.octets();
+                Self {
+                    high: u64::from_be_bytes([a, b, c, d, e, f, g, h]),
+                    low: u64::from_be_bytes(low),
+                    is_v4: false,
+                }
+            }
+        }
+    }
+}
+
+impl Hash for Address {
+    /// The family is left to the comparison.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.high);
+        state.write_u64(self.low);
     }
 }
 

@@ -1,5 +1,6 @@
 //! One connection: its key, how far it is, and how long it may be silent.
 
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use model::conf::Protocol;
 use model::connections::{ConnectionKey, Pin};
 use model::ids::VirtualServiceId;
 
+use super::held::Place;
 use super::peers::Peer;
 use crate::MacAddr;
 
@@ -31,12 +33,21 @@ const RESET_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A connection's key in three words, quick to hash: client address (IPv4 mapped, RFC 4291 §2.5.5.2), client port and virtual
 /// service. Mapped and true IPv6 addresses cannot meet in one service: it has one VIP, of one family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Flow {
     high: u64,
     low: u64,
     port: u16,
     service: u16,
+}
+
+impl Hash for Flow {
+    /// In three words, not four.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.high);
+        state.write_u64(self.low);
+        state.write_u32(u32::from(self.port) << 16 | u32::from(self.service));
+    }
 }
 
 impl Flow {
@@ -146,8 +157,11 @@ pub(crate) enum Sign {
 pub(crate) struct Entry {
     pub(crate) flow: Flow,
     pub(crate) pin: Pin,
-    /// Boxed: most connections have none, and an entry is one line of memory.
-    pub(super) behind_nat: Option<Box<BehindNat>>,
+    /// How its server knows it, where the server's answers pass here. Boxed: most connections have none, and a packet of the client
+    /// never needs it.
+    pub(super) peer: Option<Box<Peer>>,
+    /// The Ethernet address that the client's last packet of this tenure came from, where the server's answers pass here.
+    pub(super) way_back: Option<MacAddr>,
     pub(super) protocol: Protocol,
     pub(super) state: State,
     pub(crate) record: Record,
@@ -156,29 +170,14 @@ pub(crate) struct Entry {
     pub(super) seen: Instant,
     /// The record of its end was asked for.
     pub(super) close_asked: bool,
-    pub(super) held: Option<u32>,
+    pub(super) held: Option<Place>,
     /// Set by the pass of `retain_marked` that is under way.
     pub(super) marked: bool,
 }
 
 const _: () = assert!(size_of::<Entry>() == 64, "one line of the cache");
 
-/// What is known of a connection whose server's answers pass here.
-#[derive(Clone, Debug)]
-pub(super) struct BehindNat {
-    /// How its server knows it.
-    pub(super) peer: Peer,
-    /// The Ethernet address that the client's last packet of this tenure came from.
-    pub(super) way_back: Option<MacAddr>,
-}
-
 impl Entry {
-    pub(super) fn forget_way_back(&mut self) {
-        if let Some(behind) = &mut self.behind_nat {
-            behind.way_back = None;
-        }
-    }
-
     /// Its record is not committed, and its first packet is held.
     pub(crate) fn waits(&self) -> bool {
         self.state == State::Pending

@@ -1,5 +1,21 @@
 //! First packets that wait for their connection's record: one each, in buffers that are used again.
 
+use std::num::NonZeroU32;
+
+/// Where a packet waits: one more than its slot, so that an entry without one spends no room on saying so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place(NonZeroU32);
+
+impl Place {
+    fn new(slot: u32) -> Option<Self> {
+        NonZeroU32::new(slot.checked_add(1)?).map(Self)
+    }
+
+    const fn slot(self) -> u32 {
+        self.0.get() - 1
+    }
+}
+
 /// The pool. Holds at most `max` packets of at most an MTU each, which is its bound in bytes.
 #[derive(Debug)]
 pub(crate) struct Held {
@@ -21,7 +37,7 @@ impl Held {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
-            max: max.min(u32::MAX as usize),
+            max: max.min(u32::MAX as usize - 1),
         }
     }
 
@@ -34,7 +50,7 @@ impl Held {
     }
 
     /// Copies a packet into the pool; `None` when it is full.
-    pub(crate) fn put(&mut self, owner: u32, packet: &[u8]) -> Option<u32> {
+    pub(crate) fn put(&mut self, owner: u32, packet: &[u8]) -> Option<Place> {
         if self.is_full() {
             return None;
         }
@@ -46,27 +62,28 @@ impl Held {
             });
             Some(at)
         })?;
+        let place = Place::new(at)?;
         let slot = &mut self.slots[at as usize];
         slot.owner = Some(owner);
         slot.packet.clear();
         slot.packet.extend_from_slice(packet);
-        Some(at)
+        Some(place)
     }
 
     /// The packet at `at`.
-    pub(crate) fn packet(&self, at: u32) -> Option<&[u8]> {
+    pub(crate) fn packet(&self, at: Place) -> Option<&[u8]> {
         self.slots
-            .get(at as usize)
+            .get(at.slot() as usize)
             .filter(|slot| slot.owner.is_some())
             .map(|slot| slot.packet.as_slice())
     }
 
     /// Lets go of the packet at `at`.
-    pub(crate) fn release(&mut self, at: u32) {
-        if let Some(slot) = self.slots.get_mut(at as usize)
+    pub(crate) fn release(&mut self, at: Place) {
+        if let Some(slot) = self.slots.get_mut(at.slot() as usize)
             && slot.owner.take().is_some()
         {
-            self.free.push(at);
+            self.free.push(at.slot());
         }
     }
 

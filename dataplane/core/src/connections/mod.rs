@@ -20,7 +20,7 @@ use model::ids::{ServerId, VirtualServiceId};
 use model::sticky::{StickyKey, StickyRules};
 
 use crate::{DropReason, Limits, MacAddr};
-use entry::{BehindNat, State};
+use entry::State;
 pub(crate) use entry::{Entry, Flow, Record, Sign};
 use held::Held;
 use index::Index;
@@ -278,15 +278,16 @@ impl Connections {
         let Some(entry) = self.entries.get_mut(id as usize) else {
             return false;
         };
-        let old = entry.behind_nat.take();
-        if let Some(old) = &old {
-            self.peers.remove(&old.peer, id);
+        if entry.peer.as_deref() == peer.as_ref() {
+            return true;
         }
-        let Some(peer) = peer else { return true };
-        let added = self.peers.add(peer, id);
-        if added {
-            let way_back = old.and_then(|old| old.way_back);
-            entry.behind_nat = Some(Box::new(BehindNat { peer, way_back }));
+        if let Some(old) = entry.peer.take() {
+            self.peers.remove(&old, id);
+        }
+        let added = peer.is_none_or(|peer| self.peers.add(peer, id));
+        entry.peer = peer.filter(|_| added).map(Box::new);
+        if entry.peer.is_none() {
+            entry.way_back = None;
         }
         added
     }
@@ -300,14 +301,12 @@ impl Connections {
             .collect()
     }
 
-    /// Remembers where the client's packets come from.
+    /// Remembers where the client's packets come from, if the server's answers pass here.
     pub(crate) fn came_from(&mut self, id: u32, mac: MacAddr) {
-        if let Some(behind) = self
-            .entries
-            .get_mut(id as usize)
-            .and_then(|entry| entry.behind_nat.as_mut())
+        if let Some(entry) = self.entries.get_mut(id as usize)
+            && entry.peer.is_some()
         {
-            behind.way_back = Some(mac);
+            entry.way_back = Some(mac);
         }
     }
 
@@ -315,7 +314,7 @@ impl Connections {
     pub(crate) fn way_back(&self, id: u32) -> Option<MacAddr> {
         self.get(id)
             .filter(|entry| entry.tenure == self.tenure)
-            .and_then(|entry| entry.behind_nat.as_ref()?.way_back)
+            .and_then(|entry| entry.way_back)
     }
 
     /// A packet of the server passed. It keeps an established connection alive, and its RST ends one; a handshake is only
@@ -335,7 +334,7 @@ impl Connections {
             if stale {
                 // What was known of it in an older tenure is out of date, as with a packet of the client.
                 entry.state = State::Established;
-                entry.forget_way_back();
+                entry.way_back = None;
             }
             entry.tenure = self.tenure;
             entry.seen = now;
@@ -348,10 +347,12 @@ impl Connections {
         entries.map(|entry| entry.flow).collect()
     }
 
-    /// Takes the rules of a new table about sticky clients.
+    /// Takes the rules of a new table about sticky clients. Whole tables come often, other rules seldom.
     pub(crate) fn set_sticky_rules(&mut self, rules: StickyRules, now: Instant) {
-        let flows = self.flows();
-        self.sticky.set_rules(rules, flows.into_iter(), now);
+        if !self.sticky.has_rules(&rules) {
+            let flows = self.flows();
+            self.sticky.set_rules(rules, flows.into_iter(), now);
+        }
     }
 
     /// Takes the whole replicated table of sticky clients, after a snapshot.
@@ -373,7 +374,7 @@ impl Connections {
         let before = entry.state;
         let stale = entry.tenure != self.tenure;
         if stale {
-            entry.forget_way_back();
+            entry.way_back = None;
         }
         let was_half_open = !stale && before == State::HalfOpen;
         entry.tenure = self.tenure;
@@ -420,8 +421,8 @@ impl Connections {
             return;
         }
         self.loads.remove(entry.flow.service(), entry.pin.server);
-        if let Some(behind) = entry.behind_nat.take() {
-            self.peers.remove(&behind.peer, id);
+        if let Some(peer) = entry.peer.take() {
+            self.peers.remove(&peer, id);
         }
         self.sticky.went(entry.flow, self.latest);
         if let Some(at) = entry.held.take() {
@@ -534,7 +535,8 @@ impl Connections {
         let entry = Entry {
             flow,
             pin,
-            behind_nat: None,
+            peer: None,
+            way_back: None,
             protocol,
             state,
             record,

@@ -59,6 +59,11 @@ impl Sticky {
         }
     }
 
+    /// Whether these are its rules already.
+    pub(super) fn has_rules(&self, rules: &StickyRules) -> bool {
+        self.rules == *rules
+    }
+
     /// Takes the rules of a new table; `flows` are all connections. Clients that do not belong to their server under the new
     /// rules are forgotten, as the replicated state forgets them.
     pub(super) fn set_rules(
@@ -67,9 +72,6 @@ impl Sticky {
         flows: impl Iterator<Item = Flow>,
         now: Instant,
     ) {
-        if rules == self.rules {
-            return;
-        }
         let before = std::mem::replace(&mut self.rules, rules);
         let rules = &self.rules;
         self.clients

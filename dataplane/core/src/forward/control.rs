@@ -28,14 +28,14 @@ impl Forwarder {
         self.connections
             .configure(table.connections_max, table.connection_timeout);
         self.connections.set_sticky_rules(table.sticky.clone(), now);
-        let had_nat = self.routes.has_nat();
         self.counters.keep(&table);
         let routes = Routes::compile(table, &self.routes, &mut self.neighbours, now);
         let vips_changed = routes.vips != self.routes.vips;
+        let peers_changed = !routes.has_peers_of(&self.routes);
         self.routes = routes;
         self.path_mtus
             .keep(|server| self.routes.is_tunnel_end(server));
-        if had_nat || self.routes.has_nat() {
+        if peers_changed {
             for id in self.connections.ids() {
                 self.link(id);
             }

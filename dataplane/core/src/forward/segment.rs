@@ -147,7 +147,7 @@ impl Forwarder {
         };
         self.connections.admit(false)?;
         let server = self.server_for(flow)?;
-        let pin = self.pin(flow, service, server)?;
+        let pin = self.pin(flow, server)?;
         // The port of a full NAT connection must be nobody else's, so its record always comes first.
         let hold = replication == Replication::Quorum || pin.source_port.is_some();
         self.connections.admit(hold)?;

@@ -6,7 +6,7 @@ use std::num::NonZeroU16;
 use model::Instant;
 use model::conf::ForwardingMethod;
 use model::connections::Pin;
-use model::ids::{ServerId, VirtualServiceId};
+use model::ids::ServerId;
 
 use super::{Forwarder, Received};
 use crate::connections::{Flow, Peer};
@@ -14,6 +14,7 @@ use crate::frame::Offload;
 use crate::gate::Voice;
 use crate::rewrite::nat::{self, Translation};
 use crate::rewrite::{self, Plan, Refusal, Route, Tunnel};
+use crate::routes::Server;
 use crate::wire::ip::Ip;
 use crate::{DropReason, MacAddr, Sink, Verdict};
 
@@ -44,9 +45,10 @@ pub(super) enum Piece {
 impl Forwarder {
     /// The way of a connection from its client to its server.
     pub(super) fn way(&mut self, flow: Flow, pin: Pin) -> Result<Way, DropReason> {
-        let route = self.route(pin.server)?;
-        let route = self.for_client(flow, route);
+        self.about.server = Some(pin.server);
         let server = self.routes.server(pin.server)?;
+        let route = self.route(&server)?;
+        let route = self.for_client(flow, route);
         if server.method != ForwardingMethod::Nat {
             return Ok(Way {
                 route,
@@ -99,12 +101,7 @@ impl Forwarder {
     }
 
     /// A pin to this server for a new connection: with full NAT with a port of its own, which no other connection has there.
-    pub(super) fn pin(
-        &mut self,
-        flow: Flow,
-        service: VirtualServiceId,
-        server: ServerId,
-    ) -> Result<Pin, DropReason> {
+    pub(super) fn pin(&mut self, flow: Flow, server: ServerId) -> Result<Pin, DropReason> {
         let known = self.routes.server(server)?;
         let pin = Pin::from(server);
         if known.source.is_none() {
@@ -117,7 +114,6 @@ impl Forwarder {
                 Ok(pin)
             };
         }
-        self.routes.service_of(service)?;
         for _ in 0..PORT_TRIES_MAX {
             self.next_port = self.next_port.wrapping_add(1).max(PORT_MIN);
             let pin = Pin {
@@ -156,9 +152,7 @@ impl Forwarder {
     }
 
     /// The way to a server.
-    fn route(&mut self, server: ServerId) -> Result<Route, DropReason> {
-        self.about.server = Some(server);
-        let server = self.routes.server(server)?;
+    fn route(&mut self, server: &Server) -> Result<Route, DropReason> {
         let tunnel = match (server.method, server.address) {
             (ForwardingMethod::Tunnel, IpAddr::V4(destination)) => Some(Tunnel::V4 {
                 source: self.interface.address,

@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 
-use super::{Head, Route};
+use super::{HEAD_MAX, Head, Route};
 use crate::Sink;
 use crate::gate::Voice;
 use crate::wire::ip::Ip;
@@ -42,7 +42,7 @@ pub(super) fn send<B: Deref<Target = [u8]>, S: Sink>(
             later.bytes()
         };
         let inner_len = header.len() + body.len();
-        let mut head = Head::new(route, whole, inner_len, false, identification);
+        let mut head = Head::<HEAD_MAX>::new(route, whole, inner_len, false, identification);
         // What is cut here may itself be a part of something, whose last piece is not the last of the whole.
         let more = if at == last {
             packet.more_fragments()

@@ -30,6 +30,9 @@ const HEAD_MAX: usize = ethernet::HEADER_LEN
     + ipv6::EXTENSIONS_LEN_MAX
     + tcp::MAX_HEADER_LEN;
 
+/// The longest head of a packet that goes whole: Ethernet and outer IP. A short one is quicker to make.
+const WHOLE_MAX: usize = ethernet::HEADER_LEN + ipv6::HEADER_LEN;
+
 /// The way to a server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Route {
@@ -238,7 +241,8 @@ pub(crate) fn send<B: Deref<Target = [u8]>, S: Sink>(
     match plan {
         Plan::Whole => {
             let dont_fragment = packet.dont_fragment();
-            let head = Head::new(route, packet, packet.len(), dont_fragment, identification);
+            let len = packet.len();
+            let head = Head::<WHOLE_MAX>::new(route, packet, len, dont_fragment, identification);
             route.emit(voice, head.bytes(), packet.bytes());
         }
         Plan::Segments(size) => segment::send(packet, size, route, identification, voice),
@@ -251,12 +255,12 @@ pub(crate) fn send<B: Deref<Target = [u8]>, S: Sink>(
 }
 
 /// The headers in front of a body: Ethernet, the outer one of a tunnel, and what the pieces need.
-struct Head {
-    bytes: [u8; HEAD_MAX],
+struct Head<const MAX: usize> {
+    bytes: [u8; MAX],
     len: usize,
 }
 
-impl Head {
+impl<const MAX: usize> Head<MAX> {
     /// Ethernet, and the outer header if there is a tunnel (RFC 2003 §3.1, RFC 2473 §6: TOS copied, DF copied when set).
     /// Around an IPv6 packet DF stays clear: the tunnel's MTU is fixed (RFC 4213 §3.2.1), so where the way to the server is
     /// narrower a router must be able to cut it; nobody could tell the client. `inner_len`: bytes of this piece.
@@ -268,7 +272,7 @@ impl Head {
         identification: &mut u16,
     ) -> Self {
         let mut head = Self {
-            bytes: [0; HEAD_MAX],
+            bytes: [0; MAX],
             len: 0,
         };
         let ethertype = match (route.tunnel, packet) {
@@ -324,7 +328,7 @@ impl Head {
 
     /// Appends; what does not fit is a mistake of this module, and cut off.
     fn push(&mut self, bytes: &[u8]) -> &mut [u8] {
-        let end = (self.len + bytes.len()).min(HEAD_MAX);
+        let end = (self.len + bytes.len()).min(MAX);
         let room = &mut self.bytes[self.len..end];
         room.copy_from_slice(&bytes[..room.len()]);
         self.len = end;

@@ -16,8 +16,7 @@ const SERVER: Ipv4Addr = SERVERS[2];
 const SERVER_MAC: MacAddr = SERVER_MACS[2];
 
 /// Server 2 by NAT, and once more as server 3 by full NAT.
-fn rig() -> Rig {
-    let mut rig = Rig::active();
+fn nat_table() -> ForwardingTable {
     let mut table = table();
     table.applied_index = 2;
     table.vips.extend([IpAddr::from(GATEWAY), SOURCE.into()]);
@@ -45,7 +44,12 @@ fn rig() -> Rig {
         method: ForwardingMethod::Nat,
         source: Some(SOURCE.into()),
     });
-    rig.forwarder.install(table, rig.now);
+    table
+}
+
+fn rig() -> Rig {
+    let mut rig = Rig::active();
+    rig.forwarder.install(nat_table(), rig.now);
     for ms in [600, 700, 1100, 1700] {
         rig.now = at(ms);
         rig.tick();
@@ -83,6 +87,38 @@ fn a_connection_by_nat_in_both_directions() {
     }
     rig.sleep(Duration::from_millis(1100));
     assert_eq!(rig.forwarder.connections(), 0, "the server's RST ended it");
+}
+
+#[test]
+fn a_new_table_says_anew_how_servers_know_open_connections() {
+    let mut rig = rig();
+    assert_eq!(rig.packet(&tcp(9, NAT, SYN, b"")), Verdict::Transmit);
+    rig.sent();
+    let answer = from_server((CLIENT, 9), NAT, SYN | ACK, b"").frame(SERVER_MAC, ATM);
+    let method = |method| {
+        let mut table = nat_table();
+        let server = table
+            .servers
+            .iter_mut()
+            .find(|server| server.id == ServerId(2));
+        server.unwrap().method = method;
+        table
+    };
+    let mut other_weights = nat_table();
+    for service in &mut other_weights.services {
+        service.share.clear();
+    }
+    let tables = [
+        (other_weights, Verdict::Transmit),
+        (method(ForwardingMethod::Direct), Verdict::Host),
+        (method(ForwardingMethod::Nat), Verdict::Transmit),
+    ];
+    for (index, (mut table, verdict)) in (3..).zip(tables) {
+        table.applied_index = index;
+        rig.forwarder.install(table, rig.now);
+        assert_eq!(rig.packet(&tcp(9, NAT, ACK, b"")), Verdict::Transmit);
+        assert_eq!(rig.raw(&answer), verdict, "table {index}");
+    }
 }
 
 #[test]
