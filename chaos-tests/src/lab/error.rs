@@ -61,6 +61,16 @@ pub enum LabError {
         /// The pid it had.
         pid: u32,
     },
+    /// Killed, and still there.
+    #[error(
+        "on {host} these were killed and have not ended: pids {pids:?}; /proc/PID/stack says what holds them"
+    )]
+    Survived {
+        /// The host.
+        host: String,
+        /// Their pids.
+        pids: Vec<u32>,
+    },
     /// A process of that name runs already.
     #[error("{process} on {host} is already running as pid {pid}")]
     AlreadyRunning {
@@ -177,6 +187,7 @@ impl LabError {
             | Self::NoHost { .. }
             | Self::NoProcess { .. }
             | Self::NotRunning { .. }
+            | Self::Survived { .. }
             | Self::AlreadyRunning { .. }
             | Self::EndedAtOnce { .. }
             | Self::NotAnAtm(_)
