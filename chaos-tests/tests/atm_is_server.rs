@@ -396,14 +396,9 @@ fn a_backups_kernel_does_not_answer_stragglers() {
     rig.no_resets("while its daemon ran");
 
     // An orderly end, with packets of all connections on their way to it all the time.
-    let host = cluster.lab().host(&backup).unwrap();
-    host.signal(chaos_tests::lab::Signal::TERM).unwrap();
-    wait_until("the end of its daemon", SETTLE_MAX, || {
-        let log = cluster.log(&backup).unwrap();
-        let over = log.contains("out of the server role");
-        over.then_some(()).ok_or(log)
-    })
-    .unwrap();
+    cluster.end(&backup).unwrap();
+    let log = cluster.log(&backup).unwrap();
+    assert!(log.contains("out of the server role"), "{log}");
     rig.no_resets("while its daemon ended");
     rig.on_client(&format!("ip neigh del {vip} dev eth0"));
     rig.wait_until_flow(&lines, &backup);

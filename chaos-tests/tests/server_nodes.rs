@@ -14,7 +14,7 @@ use std::time::Duration;
 use chaos_tests::cluster::{
     Applied, Cluster, SETTLE_MAX, ServerReport, fast_configuration, wait_until,
 };
-use chaos_tests::lab::{ATMD, Condition, Fault, LINES_PORT, Lab, Signal, program, ready};
+use chaos_tests::lab::{ATMD, Fault, LINES_PORT, Lab, program, ready};
 
 /// The second virtual host's address, and what stands for it.
 const SECOND: &str = "10.1.0.101";
@@ -121,19 +121,6 @@ fn snapshot(cluster: &Cluster, host: &str) -> String {
         show(cluster, host, &["sh", "-c", settings]),
     ]
     .concat()
-}
-
-/// Ends atmd of `host` in order.
-fn end(cluster: &Cluster, host: &str) {
-    let lab = cluster.lab();
-    lab.signal(host, ATMD, Signal::TERM).unwrap();
-    wait_until("the end of atmd", FOLLOW_MAX, || {
-        match lab.condition(host, ATMD).unwrap() {
-            Condition::Dead => Ok(()),
-            other @ (Condition::Running | Condition::Stopped) => Err(format!("{other:?}")),
-        }
-    })
-    .unwrap();
 }
 
 #[test]
@@ -256,7 +243,7 @@ fn a_server_that_left_the_version_gives_its_vips_back_and_goes_on_following() {
     });
 
     // One that ends in order says so, and is a server without a daemon from then on.
-    end(&cluster, "serv3");
+    cluster.end("serv3").unwrap();
     until_report(&cluster, "serv3", "no report", |report| report.is_none());
     assert!(!has_vip(&cluster, "serv3", &first));
 }
@@ -271,7 +258,7 @@ fn a_killed_server_is_cleaned_and_starts_with_the_last_version_where_no_atm_answ
     let (lab, host) = (cluster.lab(), "serv1");
     let first = cluster.vip().to_string();
     until_vip(&cluster, host, &first, true);
-    end(&cluster, host);
+    cluster.end(host).unwrap();
     let clean = snapshot(&cluster, host);
     lab.fault(Fault::Restart, host).unwrap();
     apply(&cluster, &with_second(&text));
@@ -317,7 +304,7 @@ fn a_killed_server_is_cleaned_and_starts_with_the_last_version_where_no_atm_answ
         (started(&log) > before).then_some(()).ok_or(log)
     })
     .unwrap();
-    end(&cluster, host);
+    cluster.end(host).unwrap();
     assert_eq!(snapshot(&cluster, host), clean);
 }
 
@@ -329,7 +316,7 @@ fn by_printed_commands(method: &str) {
     let cluster = Cluster::start_with(Lab::builder().conf(text)).unwrap();
     let host = "serv1";
     until_vip(&cluster, host, &cluster.vip().to_string(), true);
-    end(&cluster, host);
+    cluster.end(host).unwrap();
     let before = snapshot(&cluster, host);
 
     let dir = cluster.lab().host(host).unwrap().dir();
