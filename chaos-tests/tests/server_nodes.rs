@@ -94,8 +94,7 @@ fn until_report(
     let atms = cluster.atms();
     let atms: Vec<&str> = atms.iter().map(String::as_str).collect();
     let waited = cluster.wait_for(what, &atms, FOLLOW_MAX, |status| {
-        let server = status.servers.iter().find(|server| server.name == host);
-        status.active.is_some() && holds(server.unwrap().report.as_ref())
+        status.active.is_some() && holds(status.server(host).unwrap().report.as_ref())
     });
     if let Err(error) = waited {
         panic!("{error}\n{}", cluster.log(host).unwrap());
