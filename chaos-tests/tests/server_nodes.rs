@@ -38,6 +38,13 @@ fn with_second(text: &str) -> String {
     format!("{text}\nVirtualHost second.my.org\n  Address {SECOND}\n{pools}EndVirtualHost\n")
 }
 
+/// Without the first virtual host.
+fn without_first(text: &str) -> String {
+    let (before, first) = text.split_once("VirtualHost ").unwrap();
+    let (_, after) = first.split_once("EndVirtualHost\n").unwrap();
+    format!("{before}{after}")
+}
+
 /// Without every line that has `word` in it.
 fn without(text: &str, word: &str) -> String {
     let lines = text.lines().filter(|line| !line.contains(word));
@@ -220,6 +227,37 @@ fn a_server_and_a_vip_that_leave_stay_for_what_is_open() {
     let report = lines.finish(SETTLE_MAX);
     assert!(report.is_unbroken(), "{report:#?}");
     until_vip(&cluster, "serv3", &first, false);
+}
+
+#[test]
+fn a_vip_that_leaves_stays_on_its_servers_until_its_last_connection_ends() {
+    if !ready() {
+        return;
+    }
+    let text = with_second(&fast_configuration(3, 3).unwrap());
+    let cluster = Cluster::start_with(Lab::builder().conf(text.clone())).unwrap();
+    let servers = ["serv1", "serv2", "serv3"];
+    let first = cluster.target().to_string();
+    assert_ne!(first, SECOND);
+    let lines = cluster.lines(9).unwrap();
+    let version = apply(&cluster, &without_first(&text));
+    for host in servers {
+        until_report(&cluster, host, "the version in force", |report| {
+            report.is_some_and(|report| {
+                report.config_version == Some(version) && report.error.is_none()
+            })
+        });
+    }
+    cluster.wait_until_all_flow(&lines, SETTLE_MAX).unwrap();
+    for host in servers {
+        assert!(has_vip(&cluster, host, &first), "{host}");
+    }
+    let report = lines.finish(SETTLE_MAX);
+    assert!(report.is_unbroken(), "{report:#?}");
+    for host in servers {
+        until_vip(&cluster, host, &first, false);
+        assert!(has_vip(&cluster, host, SECOND), "{host}");
+    }
 }
 
 #[test]
