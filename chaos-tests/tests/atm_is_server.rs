@@ -14,7 +14,7 @@ use std::net::{IpAddr, TcpStream};
 use chaos_tests::cluster::{
     Cluster, ClusterError, OPEN_MAX, SETTLE_MAX, Trouble, on_every_address, wait_until,
 };
-use chaos_tests::lab::{LINES_PORT, Lab, has_ipv6, ready, require_decapsulation};
+use chaos_tests::lab::{LINES_PORT, Lab, has_ipv6, ready, require_decapsulation, skipped};
 use chaos_tests::lines::{Client, Report};
 use chaos_tests::observer::{Observer, Rules, Verdict};
 use chaos_tests::services::{Content, Digest, HttpServer, Response, digest_of, get, put};
@@ -98,11 +98,11 @@ fn rig(layout: &Layout) -> Option<Rig> {
         return None;
     }
     if let Err(reason) = require_decapsulation() {
-        eprintln!("skipped: {reason}");
+        skipped(reason);
         return None;
     }
     if layout.vips.iter().any(|vip| vip.contains(':')) && !has_ipv6() {
-        eprintln!("skipped: this kernel has no IPv6");
+        skipped("this kernel has no IPv6");
         return None;
     }
     let cluster = Cluster::start_with(Lab::builder().conf(configuration(layout))).unwrap();

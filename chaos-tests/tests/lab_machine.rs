@@ -7,7 +7,9 @@
 
 use std::path::{Path, PathBuf};
 
-use chaos_tests::lab::{Host, Identity, Lab, LabError, MachineSpec, Privileges, available, ready};
+use chaos_tests::lab::{
+    Host, Identity, Lab, LabError, MachineSpec, Privileges, available, ready, skipped,
+};
 
 /// A lab whose ATM is a machine; `None` where owners and mounts cannot be had.
 fn lab(spec: &MachineSpec) -> Option<Lab> {
@@ -15,7 +17,7 @@ fn lab(spec: &MachineSpec) -> Option<Lab> {
         return None;
     }
     if available().unwrap() != Privileges::Root {
-        println!("skipped: a machine of its own needs root");
+        skipped("a machine of its own needs root");
         return None;
     }
     let lab = Lab::builder().atms(1).servers(1).without_daemons();

@@ -7,14 +7,13 @@
 )]
 
 use std::fs;
-use std::io::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use chaos_tests::cluster::{
     Applied, Cluster, SETTLE_MAX, ServerReport, fast_configuration, wait_until,
 };
-use chaos_tests::lab::{ATMD, Fault, LINES_PORT, Lab, program, ready};
+use chaos_tests::lab::{ATMD, Fault, LINES_PORT, Lab, program, ready, skipped};
 
 /// The second virtual host's address, and what stands for it.
 const SECOND: &str = "10.1.0.101";
@@ -416,11 +415,10 @@ fn the_printed_commands_open_the_kernels_tunnel() {
         .unwrap();
     if !made.status.success() {
         let why = String::from_utf8_lossy(&made.stderr);
-        let _ = writeln!(
-            std::io::stderr(),
-            "skipped: this kernel has no ipip devices ({})",
+        skipped(format_args!(
+            "this kernel has no ipip devices ({})",
             why.trim()
-        );
+        ));
         return;
     }
     by_printed_commands("tunnel");

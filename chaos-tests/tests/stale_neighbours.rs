@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use chaos_tests::cluster::{Cluster, SETTLE_MAX, wait_until};
 use chaos_tests::forwarding::{Family, Method, Path, SCENARIOS, Scenario, configuration};
-use chaos_tests::lab::{Lab, has_ipv6, read_configuration, ready};
+use chaos_tests::lab::{Lab, has_ipv6, read_configuration, ready, skipped};
 use chaos_tests::observer::{Kind, Observer, RawPort, Rules, Verdict, gratuitous_arp};
 use serde_json::Value;
 
@@ -100,6 +100,7 @@ fn a_nat_server_with_a_stale_entry_goes_on_answering_after_a_failover() {
         };
         let row = SCENARIOS.iter().find(row).unwrap();
         if row.has_ipv6() && !has_ipv6() {
+            skipped(format_args!("{row}: this kernel has no IPv6"));
             continue;
         }
         let text = configuration(row, false);
