@@ -1,5 +1,6 @@
 //! What can go wrong in the lab, each with the way out in its text.
 
+use std::error::Error;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -211,6 +212,21 @@ impl LabError {
         let what = what.into();
         move |source| Self::Io { what, source }
     }
+}
+
+/// The text of `error` and of every cause that it does not tell by itself: a transparent layer repeats its cause.
+#[must_use]
+pub fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let told = inner.to_string();
+        if !text.contains(&told) {
+            text = format!("{text}: {told}");
+        }
+        cause = inner.source();
+    }
+    text
 }
 
 /// Why a configuration cannot be laid out on one bridge.

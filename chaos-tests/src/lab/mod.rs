@@ -39,7 +39,7 @@ pub use builder::Builder;
 pub use configuration::read_configuration;
 pub use decapsulation::{NoDecapsulation, require_decapsulation};
 pub use default_conf::{ATMS_MAX, LINES_PORT, SERVERS_MAX, default_configuration};
-pub use error::{LabError, PlanError};
+pub use error::{LabError, PlanError, with_causes};
 pub use fault::Fault;
 pub use handle::{Lab, PROCESSES_MAX};
 pub use host::{EXEC_SECONDS_MAX, Host};

@@ -174,12 +174,15 @@ pub fn play(
         ..MailOutcome::default()
     };
     let mut stage = Stage::new(&cluster, servers, outcome, screen);
+    let mut broken = false;
     for act in acts::ACTS {
         stage.begin(act.title);
-        if let Err(error) = (act.play)(&mut stage) {
+        if broken {
+            stage.not_reached();
+        } else if let Err(error) = (act.play)(&mut stage) {
             // It leaves the cluster as nobody knows it: the acts after it would measure that.
-            stage.fail(&error);
-            break;
+            stage.failed(&error);
+            broken = true;
         }
     }
     outcome = stage.outcome;
