@@ -14,8 +14,10 @@ use std::net::{IpAddr, TcpStream};
 use chaos_tests::cluster::{
     Cluster, ClusterError, OPEN_MAX, SETTLE_MAX, Trouble, on_every_address, wait_until,
 };
-use chaos_tests::lab::{LINES_PORT, Lab, has_ipv6, ready, require_decapsulation, skipped};
-use chaos_tests::lines::{Client, Report};
+use chaos_tests::lab::{
+    LINES_PORT, Lab, format_mac, has_ipv6, ready, require_decapsulation, skipped,
+};
+use chaos_tests::lines::Report;
 use chaos_tests::observer::{Observer, Rules, Verdict};
 use chaos_tests::services::{Content, Digest, HttpServer, Response, digest_of, get, put};
 
@@ -133,10 +135,7 @@ impl Rig {
 
     fn on_client(&self, script: &str) -> String {
         let client = self.cluster.lab().host("client").unwrap();
-        let done = client.exec(["sh", "-c", script]).unwrap();
-        let (out, err) = (&done.stdout, String::from_utf8_lossy(&done.stderr));
-        assert!(done.status.success(), "{script}: {err}");
-        String::from_utf8_lossy(out).into_owned()
+        client.said(["sh", "-c", script]).unwrap()
     }
 
     /// Counts the resets that come to the client in the name of a virtual address.
@@ -246,25 +245,6 @@ impl Rig {
         self.cluster.counter(host, "deliver").unwrap()
     }
 
-    /// Lines pass both ways, from now on, on every connection whose server is not `but`.
-    fn wait_until_flow(&self, lines: &Client, but: &str) {
-        let before = lines.snapshot();
-        wait_until("lines on every other server", SETTLE_MAX, || {
-            let now = lines.snapshot();
-            let pairs = before.per_connection.iter().zip(&now.per_connection);
-            let silent: Vec<_> = pairs
-                .filter(|(_, now)| now.server.as_deref() != Some(but))
-                .filter(|(then, now)| {
-                    now.lines_received < then.lines_received + 5
-                        || now.lines_acknowledged < then.lines_acknowledged + 5
-                })
-                .map(|(_, now)| format!("{} {:?} {:?}", now.token, now.server, now.ended))
-                .collect();
-            silent.is_empty().then_some(()).ok_or(silent.join("; "))
-        })
-        .unwrap();
-    }
-
     /// The watch over resets is worth something: a port where nobody listens shows one, at every virtual address.
     fn resets_would_have_been_seen(&self) {
         self.no_resets("until the end");
@@ -364,7 +344,9 @@ fn a_killed_atm_keeps_the_connections_of_its_own_server() {
     on_every_server(&lines.snapshot());
     cluster.wait_until_all_flow(&lines, SETTLE_MAX).unwrap();
     let blow = cluster.strike(Trouble::Kill).unwrap();
-    rig.wait_until_flow(&lines, &blow.before);
+    cluster
+        .wait_until_flow(&lines, Some(&blow.before), SETTLE_MAX)
+        .unwrap();
     cluster.mend(&blow).unwrap();
     cluster.wait_until_all_flow(&lines, SETTLE_MAX).unwrap();
     rig.all_servers_serve();
@@ -383,8 +365,7 @@ fn a_backups_kernel_does_not_answer_stragglers() {
     let cluster = &rig.cluster;
     let (active, _) = cluster.active().unwrap();
     let backup = cluster.others(&active).remove(0);
-    let mac = cluster.lab().host(&backup).unwrap().mac();
-    let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+    let mac = format_mac(cluster.lab().host(&backup).unwrap().mac());
     let vip = cluster.vip();
     let lines = cluster.lines(LINES).unwrap();
     rig.on_client(&format!(
@@ -401,7 +382,9 @@ fn a_backups_kernel_does_not_answer_stragglers() {
     assert!(log.contains("out of the server role"), "{log}");
     rig.no_resets("while its daemon ended");
     rig.on_client(&format!("ip neigh del {vip} dev eth0"));
-    rig.wait_until_flow(&lines, &backup);
+    cluster
+        .wait_until_flow(&lines, Some(&backup), SETTLE_MAX)
+        .unwrap();
     cluster
         .lab()
         .fault(chaos_tests::lab::Fault::Restart, &backup)

@@ -123,8 +123,7 @@ impl Scene {
 
     fn nft(&self, host: &str, rules: &str) {
         let host = self.cluster.lab().host(host).unwrap();
-        let done = host.exec_within(SETTLE_MAX, ["nft", rules]).unwrap();
-        assert!(done.status.success(), "{rules}: {done:?}");
+        host.said(["nft", rules]).unwrap();
     }
 
     fn order(&self, arguments: &[&str]) {

@@ -35,9 +35,8 @@ fn spec() -> MachineSpec {
 }
 
 fn said(host: &Host<'_>, script: &str) -> String {
-    let output = host.exec(["sh", "-c", script]).unwrap();
-    assert!(output.status.success(), "{script}: {output:?}");
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    let said = host.said(["sh", "-c", script]).unwrap();
+    said.trim().to_owned()
 }
 
 #[test]

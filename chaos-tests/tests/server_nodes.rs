@@ -61,9 +61,7 @@ fn apply(cluster: &Cluster, text: &str) -> u64 {
 }
 
 fn show(cluster: &Cluster, host: &str, argv: &[&str]) -> String {
-    let output = cluster.lab().host(host).unwrap().exec(argv).unwrap();
-    assert!(output.status.success(), "{host}: {argv:?}: {output:?}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    cluster.lab().host(host).unwrap().said(argv).unwrap()
 }
 
 fn has_vip(cluster: &Cluster, host: &str, vip: &str) -> bool {

@@ -23,7 +23,7 @@ pub enum LabError {
         #[source]
         source: io::Error,
     },
-    /// `ip`, `bridge` or `nft` refused.
+    /// A command that makes the lab, or one in a host, refused.
     #[error("{command} failed ({status}): {stderr}")]
     Command {
         /// The command line.
