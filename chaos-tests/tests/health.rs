@@ -11,7 +11,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use chaos_tests::cluster::{Cluster, SETTLE_MAX, Trouble, fast_configuration, wait_until};
+use chaos_tests::cluster::{
+    Cluster, SETTLE_MAX, ServerService, Status, Trouble, fast_configuration, wait_until,
+};
 use chaos_tests::lab::{LINES_PORT, Lab, read_configuration, ready};
 use model::conf::{Agent, OnDown, UserCheck, print};
 use serde::Deserialize;
@@ -90,12 +92,6 @@ impl Scene {
         self.dir.path().join(format!("down-10.1.0.{}", 10 + server))
     }
 
-    fn status(&self) -> Status {
-        let (active, _) = self.cluster.active().unwrap();
-        let answer = self.cluster.atmctl(&active, &["status"]).unwrap();
-        answer.json().unwrap()
-    }
-
     fn events(&self) -> Vec<Event> {
         let (active, _) = self.cluster.active().unwrap();
         let answer = self.cluster.atmctl(&active, &["events"]).unwrap();
@@ -106,17 +102,14 @@ impl Scene {
             .collect()
     }
 
-    /// Waits until this holds of the status.
+    /// Waits until this holds of the status of the active ATM, which judges.
     fn until(&self, what: &str, holds: impl Fn(&Status) -> bool) -> Status {
-        let look = || {
-            let status = self.status();
-            if holds(&status) {
-                Ok(status)
-            } else {
-                Err(format!("{status:#?}"))
-            }
-        };
-        wait_until(what, SETTLE_MAX, look).unwrap()
+        let atms = self.cluster.atms();
+        let atms: Vec<&str> = atms.iter().map(String::as_str).collect();
+        let waited = self.cluster.wait_for(what, &atms, SETTLE_MAX, |status| {
+            status.active.as_ref() == Some(&status.answered_by) && holds(status)
+        });
+        waited.unwrap()
     }
 
     /// The servers that so many new connections come to.
@@ -126,6 +119,11 @@ impl Scene {
         assert!(report.is_unbroken(), "{report:#?}");
         let told = report.per_connection.into_iter();
         told.filter_map(|connection| connection.server).collect()
+    }
+
+    fn nft(&self, host: &str, rules: &str) {
+        let host = self.cluster.lab().host(host).unwrap();
+        host.said(["nft", rules]).unwrap();
     }
 
     fn order(&self, arguments: &[&str]) {
@@ -142,39 +140,6 @@ fn script(path: &Path, text: &str) {
 }
 
 #[derive(Debug, Deserialize)]
-struct Status {
-    atms: Vec<Atm>,
-    servers: Vec<Server>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Atm {
-    name: String,
-    suspected: bool,
-}
-
-#[derive(Debug, Deserialize)]
-struct Server {
-    name: String,
-    down: Option<Finding>,
-    services: Vec<Service>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Service {
-    name: String,
-    healthy: bool,
-    mode: String,
-    connections: u64,
-    down: Option<Finding>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Finding {
-    reason: String,
-}
-
-#[derive(Debug, Deserialize)]
 struct Event {
     kind: String,
     server: Option<String>,
@@ -182,16 +147,9 @@ struct Event {
     text: String,
 }
 
-impl Status {
-    fn server(&self, name: &str) -> &Server {
-        let mut servers = self.servers.iter();
-        servers.find(|server| server.name == name).unwrap()
-    }
-
-    fn lines_of(&self, name: &str) -> &Service {
-        let mut services = self.server(name).services.iter();
-        services.find(|service| service.name == LINES).unwrap()
-    }
+/// The service `lines` of a server.
+fn lines_of<'a>(status: &'a Status, server: &str) -> &'a ServerService {
+    status.server(server).unwrap().service(LINES).unwrap()
 }
 
 fn names(of: &[&str]) -> BTreeSet<String> {
@@ -209,9 +167,9 @@ fn a_service_that_fails_gets_no_new_connections_and_comes_back() {
 
     fs::write(scene.mark(1), "").unwrap();
     let status = scene.until("lines of serv1 is down", |status| {
-        !status.lines_of("serv1").healthy
+        !lines_of(status, "serv1").healthy
     });
-    let reason = &status.lines_of("serv1").down.as_ref().unwrap().reason;
+    let reason = &lines_of(&status, "serv1").down.as_ref().unwrap().reason;
     assert!(
         reason.contains("exit status 1") && reason.contains("ATMs"),
         "{reason}"
@@ -220,7 +178,7 @@ fn a_service_that_fails_gets_no_new_connections_and_comes_back() {
 
     fs::write(scene.mark(2), "").unwrap();
     scene.until("lines of serv2 is down", |status| {
-        !status.lines_of("serv2").healthy
+        !lines_of(status, "serv2").healthy
     });
     assert_eq!(
         scene.servers_of_new(3),
@@ -231,7 +189,7 @@ fn a_service_that_fails_gets_no_new_connections_and_comes_back() {
     fs::remove_file(scene.mark(1)).unwrap();
     fs::remove_file(scene.mark(2)).unwrap();
     scene.until("both are up", |status| {
-        status.lines_of("serv1").healthy && status.lines_of("serv2").healthy
+        lines_of(status, "serv1").healthy && lines_of(status, "serv2").healthy
     });
     assert_eq!(scene.servers_of_new(6), names(&["serv1", "serv2"]));
 
@@ -285,9 +243,13 @@ fn orders_take_servers_out_of_rotation_and_outlast_a_takeover() {
     let lasting = scene.cluster.lines(6).unwrap();
     scene.order(&["drain", "serv1"]);
     let status = scene.until("serv1 is drained", |status| {
-        status.lines_of("serv1").mode == "draining"
+        lines_of(status, "serv1").mode == "draining"
     });
-    assert_eq!(status.lines_of("serv1").connections, 3, "how many are left");
+    assert_eq!(
+        lines_of(&status, "serv1").connections,
+        3,
+        "how many are left"
+    );
     assert_eq!(scene.servers_of_new(4), names(&["serv2"]));
     let blow = scene.cluster.strike(Trouble::Kill).unwrap();
     scene
@@ -353,7 +315,7 @@ fn on_down_reset_sends_clients_to_a_server_that_works() {
     );
     fs::write(scene.mark(1), "").unwrap();
     scene.until("lines of serv1 is down", |status| {
-        !status.lines_of("serv1").healthy
+        !lines_of(status, "serv1").healthy
     });
     for (mut stream, (_, server)) in streams.into_iter().zip(servers) {
         let said = stream.write_all(b"x").and_then(|()| {
@@ -375,39 +337,48 @@ fn a_server_that_answers_no_ping_is_down_and_an_atm_alone_is_not_believed() {
     let scene = Scene::start();
     // Its own answers are lost; what it serves goes on.
     let mute = "table ip mute { chain out { type filter hook output priority 0; icmp type echo-reply drop; }; }";
-    let host = scene.cluster.lab().host("serv2").unwrap();
-    let muted = host.exec_within(SETTLE_MAX, ["nft", mute]).unwrap();
-    assert!(muted.status.success(), "{muted:?}");
+    scene.nft("serv2", mute);
     let status = scene.until("serv2 answers no ping", |status| {
-        status.server("serv2").down.is_some()
+        status.server("serv2").unwrap().down.is_some()
     });
-    let reason = &status.server("serv2").down.as_ref().unwrap().reason;
+    let server = status.server("serv2").unwrap();
+    let reason = &server.down.as_ref().unwrap().reason;
     assert!(reason.contains("ping"), "{reason}");
-    assert!(!status.lines_of("serv2").healthy);
+    assert!(!lines_of(&status, "serv2").healthy);
     assert_eq!(scene.servers_of_new(4), names(&["serv1"]));
-    let host = scene.cluster.lab().host("serv2").unwrap();
-    host.exec_within(SETTLE_MAX, ["nft", "delete table ip mute"])
-        .unwrap();
-    scene.until("serv2 is up", |status| status.lines_of("serv2").healthy);
+    scene.nft("serv2", "delete table ip mute");
+    scene.until("serv2 is up", |status| lines_of(status, "serv2").healthy);
 
     // One backup loses its way to the servers.
     let (active, _) = scene.cluster.active().unwrap();
     let blind = scene.cluster.others(&active).remove(0);
     let name = scene.cluster.name_of(&blind).unwrap();
     let cut = "table ip cut { chain out { type filter hook output priority 0; icmp type echo-request drop; }; }";
-    let host = scene.cluster.lab().host(&blind).unwrap();
-    host.exec_within(SETTLE_MAX, ["nft", cut]).unwrap();
+    scene.nft(&blind, cut);
     fs::write(scene.dir.path().join("blind"), &name).unwrap();
     scene.until("the blind ATM is suspected", |status| {
         let mut atms = status.atms.iter();
         atms.any(|atm| atm.name == name && atm.suspected)
     });
-    let status = scene.status();
+    let (_, status) = scene.cluster.active().unwrap();
     assert!(
-        status.lines_of("serv1").healthy && status.lines_of("serv2").healthy,
+        lines_of(&status, "serv1").healthy && lines_of(&status, "serv2").healthy,
         "{status:#?}"
     );
     assert_eq!(scene.servers_of_new(4), names(&["serv1", "serv2"]));
+
+    // One of three is outvoted anyhow: that it does not count shows where the others say the same.
+    fs::write(scene.mark(1), "").unwrap();
+    let status = scene.until("lines of serv1 is down", |status| {
+        !lines_of(status, "serv1").healthy
+    });
+    let reason = &lines_of(&status, "serv1").down.as_ref().unwrap().reason;
+    assert!(
+        reason.contains("exit status 1")
+            && reason.ends_with(" ATMs)")
+            && !reason.contains(" of 3 ATMs"),
+        "{reason}"
+    );
 }
 
 #[test]

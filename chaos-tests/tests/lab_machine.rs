@@ -7,7 +7,9 @@
 
 use std::path::{Path, PathBuf};
 
-use chaos_tests::lab::{Host, Identity, Lab, LabError, MachineSpec, Privileges, available, ready};
+use chaos_tests::lab::{
+    Host, Identity, Lab, LabError, MachineSpec, Privileges, available, ready, skipped,
+};
 
 /// A lab whose ATM is a machine; `None` where owners and mounts cannot be had.
 fn lab(spec: &MachineSpec) -> Option<Lab> {
@@ -15,7 +17,7 @@ fn lab(spec: &MachineSpec) -> Option<Lab> {
         return None;
     }
     if available().unwrap() != Privileges::Root {
-        println!("skipped: a machine of its own needs root");
+        skipped("a machine of its own needs root");
         return None;
     }
     let lab = Lab::builder().atms(1).servers(1).without_daemons();
@@ -33,9 +35,8 @@ fn spec() -> MachineSpec {
 }
 
 fn said(host: &Host<'_>, script: &str) -> String {
-    let output = host.exec(["sh", "-c", script]).unwrap();
-    assert!(output.status.success(), "{script}: {output:?}");
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    let said = host.said(["sh", "-c", script]).unwrap();
+    said.trim().to_owned()
 }
 
 #[test]

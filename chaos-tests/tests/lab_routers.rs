@@ -2,13 +2,12 @@
 //! said to be. Skipped where there are no namespaces.
 #![expect(clippy::unwrap_used, reason = "a failed step of a test is its failure")]
 
-use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use chaos_tests::forwarding::{DNS_NAME, dnsmasq, start_dns};
 use chaos_tests::lab::{
-    CLIENT_ROUTER_NAME, Lab, LabError, PlanError, SERVER_ROUTER_NAME, has_ipv6, ready,
+    CLIENT_ROUTER_NAME, Lab, LabError, PlanError, SERVER_ROUTER_NAME, has_ipv6, ready, skipped,
 };
 use chaos_tests::services::dns::ask_txt;
 use chaos_tests::services::{Content, Digest, EchoServer, Flow, HttpServer, digest_of, get, put};
@@ -161,10 +160,7 @@ fn a_dns_server_that_is_not_ours_answers_in_the_lab() {
         return;
     }
     if dnsmasq().is_none() {
-        let _ = writeln!(
-            std::io::stderr(),
-            "skipped: dnsmasq is not installed; `make dns` installs it"
-        );
+        skipped("dnsmasq is not installed; `make dns` installs it");
         return;
     }
     let lab = lab(None);

@@ -6,10 +6,8 @@
     reason = "a helper that cannot go on has failed its test"
 )]
 
-use std::io::Write as _;
-
 use chaos_tests::demo::Output;
-use chaos_tests::lab::{PortKind, ready};
+use chaos_tests::lab::{PortKind, ready, skipped};
 use chaos_tests::mail_cluster::{MailDemoArgs, Way, play, quiet_screen, table};
 
 fn every_check_holds(combined: bool) {
@@ -30,7 +28,7 @@ fn every_check_holds(combined: bool) {
     let outcome = match play(&args, &dir.path().join("lab"), &mut quiet_screen()) {
         Ok(outcome) => outcome,
         Err(error) if error.is_unavailable() => {
-            let _ = writeln!(std::io::stderr(), "skipped: {error}");
+            skipped(error);
             return;
         }
         Err(error) => panic!("{error}"),

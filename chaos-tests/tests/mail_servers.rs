@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use chaos_tests::lab::skipped;
 use chaos_tests::mail::client::{self, ClientError, Mail};
 use chaos_tests::mail::{MailError, Protocol, Server, ServerArgs};
 
@@ -291,7 +292,7 @@ fn idle_tells_of_a_mail_that_came_through_another_server() {
 #[test]
 fn pythons_own_clients_are_served() {
     if Command::new("python3").arg("--version").output().is_err() {
-        let _ = writeln!(std::io::stderr(), "skipped: python3 is not installed");
+        skipped("python3 is not installed");
         return;
     }
     let maildir = tempfile::tempdir().unwrap();
@@ -317,7 +318,7 @@ fn pythons_own_clients_are_served() {
 #[test]
 fn curl_is_served() {
     if Command::new("curl").arg("--version").output().is_err() {
-        let _ = writeln!(std::io::stderr(), "skipped: curl is not installed");
+        skipped("curl is not installed");
         return;
     }
     let maildir = tempfile::tempdir().unwrap();

@@ -6,7 +6,6 @@
 )]
 
 use std::fs;
-use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
@@ -15,7 +14,7 @@ use chaos_tests::cluster::{Cluster, SETTLE_MAX, fast_configuration, wait_until};
 use chaos_tests::equipment::{
     ClockPage, Controller, Equipment, EquipmentError, Group, clock_control, clock_page, set_idle,
 };
-use chaos_tests::lab::{ATMD, Lab, program, ready};
+use chaos_tests::lab::{ATMD, Lab, program, ready, skipped};
 use chaos_tests::nemesis::{ClockFault, Fault, FaultId, Place, ResourceFault, Scene, Target, Undo};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -58,7 +57,7 @@ fn group(controller: Controller, name: &str, of: &Running) -> Option<Group> {
     match Group::of(controller, &format!("test-{name}"), of.0.id()) {
         Ok(group) => Some(group),
         Err(error @ EquipmentError::Unavailable { .. }) => {
-            let _ = writeln!(std::io::stderr(), "skipped: {error}");
+            skipped(error);
             None
         }
         Err(error) => panic!("{error}"),
@@ -126,7 +125,7 @@ fn an_idle_process_is_as_it_was_afterwards() {
     let busy = Running::start(BUSY);
     match set_idle(busy.0.id(), true) {
         Err(error) if error.is_unavailable() => {
-            let _ = writeln!(std::io::stderr(), "skipped: {error}");
+            skipped(error);
             return;
         }
         done => done.unwrap(),
@@ -187,10 +186,7 @@ fn a_process_sees_clocks_that_jump_step_and_run_wrong() {
     let near = |ahead: i128, seconds: i128| (ahead - seconds * 1_000_000_000).abs() < 500_000_000;
     let [monotonic, boottime, wall] = clocks(&path);
     if page.replaces_all().unwrap() != Some(true) {
-        let _ = writeln!(
-            std::io::stderr(),
-            "skipped: clocks of its own for a process: the kernel's vDSO cannot be changed"
-        );
+        skipped("clocks of its own for a process: the kernel's vDSO cannot be changed");
         return;
     }
     assert!(near(boottime, 0) && near(wall, 0), "{boottime} {wall}");
@@ -248,7 +244,7 @@ fn wrong_clocks_and_pauses_break_no_connection() {
     let (active, _) = cluster.active().unwrap();
     let page = clock_page(cluster.lab(), &active).unwrap();
     if page.replaces_all().unwrap() != Some(true) {
-        let _ = writeln!(std::io::stderr(), "skipped: the vDSO cannot be changed");
+        skipped("the vDSO cannot be changed");
         return;
     }
     let scene = Scene::of(&cluster);

@@ -7,14 +7,13 @@
 )]
 
 use std::fs;
-use std::io::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use chaos_tests::cluster::{
     Applied, Cluster, SETTLE_MAX, ServerReport, fast_configuration, wait_until,
 };
-use chaos_tests::lab::{ATMD, Condition, Fault, LINES_PORT, Lab, Signal, program, ready};
+use chaos_tests::lab::{ATMD, Fault, LINES_PORT, Lab, program, ready, skipped};
 
 /// The second virtual host's address, and what stands for it.
 const SECOND: &str = "10.1.0.101";
@@ -38,6 +37,13 @@ fn with_second(text: &str) -> String {
     format!("{text}\nVirtualHost second.my.org\n  Address {SECOND}\n{pools}EndVirtualHost\n")
 }
 
+/// Without the first virtual host.
+fn without_first(text: &str) -> String {
+    let (before, first) = text.split_once("VirtualHost ").unwrap();
+    let (_, after) = first.split_once("EndVirtualHost\n").unwrap();
+    format!("{before}{after}")
+}
+
 /// Without every line that has `word` in it.
 fn without(text: &str, word: &str) -> String {
     let lines = text.lines().filter(|line| !line.contains(word));
@@ -55,9 +61,7 @@ fn apply(cluster: &Cluster, text: &str) -> u64 {
 }
 
 fn show(cluster: &Cluster, host: &str, argv: &[&str]) -> String {
-    let output = cluster.lab().host(host).unwrap().exec(argv).unwrap();
-    assert!(output.status.success(), "{host}: {argv:?}: {output:?}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    cluster.lab().host(host).unwrap().said(argv).unwrap()
 }
 
 fn has_vip(cluster: &Cluster, host: &str, vip: &str) -> bool {
@@ -94,8 +98,7 @@ fn until_report(
     let atms = cluster.atms();
     let atms: Vec<&str> = atms.iter().map(String::as_str).collect();
     let waited = cluster.wait_for(what, &atms, FOLLOW_MAX, |status| {
-        let server = status.servers.iter().find(|server| server.name == host);
-        status.active.is_some() && holds(server.unwrap().report.as_ref())
+        status.active.is_some() && holds(status.server(host).unwrap().report.as_ref())
     });
     if let Err(error) = waited {
         panic!("{error}\n{}", cluster.log(host).unwrap());
@@ -121,19 +124,6 @@ fn snapshot(cluster: &Cluster, host: &str) -> String {
         show(cluster, host, &["sh", "-c", settings]),
     ]
     .concat()
-}
-
-/// Ends atmd of `host` in order.
-fn end(cluster: &Cluster, host: &str) {
-    let lab = cluster.lab();
-    lab.signal(host, ATMD, Signal::TERM).unwrap();
-    wait_until("the end of atmd", FOLLOW_MAX, || {
-        match lab.condition(host, ATMD).unwrap() {
-            Condition::Dead => Ok(()),
-            other @ (Condition::Running | Condition::Stopped) => Err(format!("{other:?}")),
-        }
-    })
-    .unwrap();
 }
 
 #[test]
@@ -237,6 +227,37 @@ fn a_server_and_a_vip_that_leave_stay_for_what_is_open() {
 }
 
 #[test]
+fn a_vip_that_leaves_stays_on_its_servers_until_its_last_connection_ends() {
+    if !ready() {
+        return;
+    }
+    let text = with_second(&fast_configuration(3, 3).unwrap());
+    let cluster = Cluster::start_with(Lab::builder().conf(text.clone())).unwrap();
+    let servers = ["serv1", "serv2", "serv3"];
+    let first = cluster.target().to_string();
+    assert_ne!(first, SECOND);
+    let lines = cluster.lines(9).unwrap();
+    let version = apply(&cluster, &without_first(&text));
+    for host in servers {
+        until_report(&cluster, host, "the version in force", |report| {
+            report.is_some_and(|report| {
+                report.config_version == Some(version) && report.error.is_none()
+            })
+        });
+    }
+    cluster.wait_until_all_flow(&lines, SETTLE_MAX).unwrap();
+    for host in servers {
+        assert!(has_vip(&cluster, host, &first), "{host}");
+    }
+    let report = lines.finish(SETTLE_MAX);
+    assert!(report.is_unbroken(), "{report:#?}");
+    for host in servers {
+        until_vip(&cluster, host, &first, false);
+        assert!(has_vip(&cluster, host, SECOND), "{host}");
+    }
+}
+
+#[test]
 fn a_server_that_left_the_version_gives_its_vips_back_and_goes_on_following() {
     if !ready() {
         return;
@@ -256,7 +277,7 @@ fn a_server_that_left_the_version_gives_its_vips_back_and_goes_on_following() {
     });
 
     // One that ends in order says so, and is a server without a daemon from then on.
-    end(&cluster, "serv3");
+    cluster.end("serv3").unwrap();
     until_report(&cluster, "serv3", "no report", |report| report.is_none());
     assert!(!has_vip(&cluster, "serv3", &first));
 }
@@ -271,7 +292,7 @@ fn a_killed_server_is_cleaned_and_starts_with_the_last_version_where_no_atm_answ
     let (lab, host) = (cluster.lab(), "serv1");
     let first = cluster.vip().to_string();
     until_vip(&cluster, host, &first, true);
-    end(&cluster, host);
+    cluster.end(host).unwrap();
     let clean = snapshot(&cluster, host);
     lab.fault(Fault::Restart, host).unwrap();
     apply(&cluster, &with_second(&text));
@@ -317,7 +338,7 @@ fn a_killed_server_is_cleaned_and_starts_with_the_last_version_where_no_atm_answ
         (started(&log) > before).then_some(()).ok_or(log)
     })
     .unwrap();
-    end(&cluster, host);
+    cluster.end(host).unwrap();
     assert_eq!(snapshot(&cluster, host), clean);
 }
 
@@ -329,7 +350,7 @@ fn by_printed_commands(method: &str) {
     let cluster = Cluster::start_with(Lab::builder().conf(text)).unwrap();
     let host = "serv1";
     until_vip(&cluster, host, &cluster.vip().to_string(), true);
-    end(&cluster, host);
+    cluster.end(host).unwrap();
     let before = snapshot(&cluster, host);
 
     let dir = cluster.lab().host(host).unwrap().dir();
@@ -392,11 +413,10 @@ fn the_printed_commands_open_the_kernels_tunnel() {
         .unwrap();
     if !made.status.success() {
         let why = String::from_utf8_lossy(&made.stderr);
-        let _ = writeln!(
-            std::io::stderr(),
-            "skipped: this kernel has no ipip devices ({})",
+        skipped(format_args!(
+            "this kernel has no ipip devices ({})",
             why.trim()
-        );
+        ));
         return;
     }
     by_printed_commands("tunnel");

@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode, ExitStatus};
 use chaos_tests::demo::{self, DemoArgs, DemoError};
 use chaos_tests::lab::{
     self, Fault, Lab, LabError, PortKind, Privileges, RECORD_FILE, Record, available,
-    enter_user_namespace, join_user_namespace, left_out,
+    enter_user_namespace, join_user_namespace, left_out, with_causes,
 };
 use chaos_tests::mail_cluster::{self, MailClusterError, MailDemoArgs, MailServers};
 use chaos_tests::{lines, mail};
@@ -186,7 +186,7 @@ fn run(command: LabAction) -> Result<ExitCode, LabError> {
         LabAction::Demo(args) => match demo::run(&args) {
             Err(DemoError::Lab(error)) => Err(error),
             Err(error) => {
-                eprintln!("error: {error}");
+                eprintln!("error: {}", with_causes(&error));
                 Ok(ExitCode::from(error.exit_code()))
             }
             Ok(code) => Ok(code),
@@ -302,7 +302,7 @@ fn mail_failure(error: MailClusterError) -> Result<ExitCode, LabError> {
         | MailClusterError::Client { .. }
         | MailClusterError::Answer { .. }
         | MailClusterError::Result(_)) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", with_causes(&error));
             Ok(ExitCode::from(error.exit_code()))
         }
     }
@@ -362,16 +362,7 @@ fn fail(error: &LabError) -> ExitCode {
     if let LabError::Unavailable(reason) = error {
         eprintln!("skipped: no namespaces: {reason}");
     } else {
-        eprint!("error: {error}");
-        let mut cause = std::error::Error::source(error);
-        // A transparent layer repeats its cause; only what adds something is shown.
-        while let Some(inner) = cause {
-            if !error.to_string().contains(&inner.to_string()) {
-                eprint!(": {inner}");
-            }
-            cause = inner.source();
-        }
-        eprintln!();
+        eprintln!("error: {}", with_causes(error));
     }
     ExitCode::from(error.exit_code())
 }

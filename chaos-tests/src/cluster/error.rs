@@ -4,13 +4,13 @@ use std::io;
 use std::time::Duration;
 
 use crate::equipment::EquipmentError;
-use crate::lab::LabError;
+use crate::lab::{LabError, with_causes};
 
 /// Why a step of a test could not be done; the text is what a failed test shows.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
     /// The lab.
-    #[error("{source}{}", causes(source))]
+    #[error("{}", with_causes(source))]
     Lab {
         /// What it says.
         #[from]
@@ -49,14 +49,4 @@ pub enum ClusterError {
         /// What the system says.
         source: io::Error,
     },
-}
-
-fn causes(error: &LabError) -> String {
-    let mut text = String::new();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::error::ClusterError;
 use super::running::{Cluster, unix_of_boottime};
 use super::status::Status;
-use crate::lab::Fault;
+use super::wait::wait_until;
+use crate::lab::{ATMD, Condition, Fault, Signal};
 use crate::lines::realtime_ns;
 
 /// How long a takeover, or the return of an ATM, may take on a loaded machine. How long it does take is another test.
@@ -103,6 +104,21 @@ impl Cluster {
             epoch,
             after,
             status,
+        })
+    }
+
+    /// Ends atmd of `host` in order; it is gone when this returns.
+    ///
+    /// # Errors
+    /// It does not run, or does not end within [`SETTLE_MAX`].
+    pub fn end(&self, host: &str) -> Result<(), ClusterError> {
+        self.lab().signal(host, ATMD, Signal::TERM)?;
+        wait_until("the end of atmd", SETTLE_MAX, || {
+            match self.lab().condition(host, ATMD) {
+                Ok(Condition::Dead) => Ok(()),
+                Ok(other) => Err(format!("{other:?} on {host}")),
+                Err(error) => Err(error.to_string()),
+            }
         })
     }
 

@@ -17,7 +17,8 @@ pub use fault::{Blow, SETTLE_MAX, Trouble};
 pub use profile::{FAST_HEARTBEAT, FAST_LOST, FAST_SETTINGS, Profile, fast_profile};
 pub use running::{Answer, Cluster, fast_configuration, on_every_address, unix_of_boottime};
 pub use status::{
-    Applied, Atm, Problem, Role, Server, ServerReport, ServerService, Status, Tenure, VirtualHost,
+    Applied, Atm, Finding, Problem, Role, Server, ServerReport, ServerService, Status, Tenure,
+    VirtualHost,
 };
 pub use steady::{Steady, SteadyReport, steady};
 pub use traffic::{LINES_INTERVAL, OPEN_MAX};

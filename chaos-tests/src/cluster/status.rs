@@ -40,6 +40,12 @@ impl Status {
         self.atms.iter().find(|atm| atm.name == name)
     }
 
+    /// The server called `name`.
+    #[must_use]
+    pub fn server(&self, name: &str) -> Option<&Server> {
+        self.servers.iter().find(|server| server.name == name)
+    }
+
     /// Whether every ATM can be reached and has applied what the answering one has.
     #[must_use]
     pub fn all_caught_up(&self) -> bool {
@@ -67,6 +73,8 @@ pub struct Atm {
     pub lag: u64,
     /// Whether it answered.
     pub reachable: bool,
+    /// Whether it alone sees every server down.
+    pub suspected: bool,
 }
 
 /// What an ATM is.
@@ -101,8 +109,18 @@ pub struct Server {
     pub name: String,
     /// What it offers.
     pub services: Vec<ServerService>,
+    /// Why it answers no ping.
+    pub down: Option<Finding>,
     /// What atmd on it said last.
     pub report: Option<ServerReport>,
+}
+
+impl Server {
+    /// Its service called `name`.
+    #[must_use]
+    pub fn service(&self, name: &str) -> Option<&ServerService> {
+        self.services.iter().find(|service| service.name == name)
+    }
 }
 
 /// What a server says of itself.
@@ -129,6 +147,17 @@ pub struct ServerService {
     pub healthy: bool,
     /// Connections it has.
     pub connections: u64,
+    /// Why it fails its checks.
+    pub down: Option<Finding>,
+    /// What an operator ordered, as one word.
+    pub mode: String,
+}
+
+/// Why something is down.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Finding {
+    /// What a failed check said, and to how many ATMs.
+    pub reason: String,
 }
 
 /// When what happened in the latest tenure: nanoseconds of the boot-time clock, 0 for not yet.

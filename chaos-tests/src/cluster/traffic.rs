@@ -72,6 +72,19 @@ impl Cluster {
         client: &Client,
         limit: Duration,
     ) -> Result<(), ClusterError> {
+        self.wait_until_flow(client, None, limit)
+    }
+
+    /// As [`Self::wait_until_all_flow`], on every connection whose server is not `but`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn wait_until_flow(
+        &self,
+        client: &Client,
+        but: Option<&str>,
+        limit: Duration,
+    ) -> Result<(), ClusterError> {
         let before = client.snapshot();
         wait_until("lines both ways on every connection", limit, || {
             let now = client.snapshot();
@@ -79,6 +92,7 @@ impl Cluster {
                 .per_connection
                 .iter()
                 .zip(&now.per_connection)
+                .filter(|(_, now)| but.is_none() || now.server.as_deref() != but)
                 .filter(|(then, now)| {
                     now.lines_received < then.lines_received + LINES_ENOUGH
                         || now.lines_acknowledged < then.lines_acknowledged + LINES_ENOUGH

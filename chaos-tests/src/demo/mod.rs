@@ -10,6 +10,7 @@ mod faults;
 mod interrupt;
 mod letters;
 mod outcome;
+mod rows;
 mod screen;
 mod silence;
 mod stage;
@@ -25,7 +26,9 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 pub use error::DemoError;
-pub use outcome::{Outcome, Row};
+pub use outcome::Outcome;
+pub(crate) use rows::json;
+pub use rows::{Row, Rows};
 pub use screen::Screen;
 pub(crate) use summary::{checks_table, print};
 

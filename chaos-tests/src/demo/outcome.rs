@@ -1,31 +1,17 @@
-//! What the demo found: rows, takeovers, reports.
+//! What the demo found: takeovers, reports, and the rows.
 
 use serde::Serialize;
 
 use super::error::DemoError;
+use super::rows::{self, Rows};
 use super::takeover::Takeover;
 use crate::lines::{ChurnReport, Report};
-
-/// One line of the summary: something measured, and the bound that it has to keep.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Row {
-    /// The act it belongs to.
-    pub act: String,
-    /// What was measured.
-    pub what: String,
-    /// What came out.
-    pub measured: String,
-    /// What it has to be.
-    pub bound: String,
-    /// Whether it is.
-    pub ok: bool,
-}
 
 /// The result of a run. Serialized names are stable: programs read them.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Outcome {
     /// Every check, in the order of the acts.
-    pub rows: Vec<Row>,
+    pub rows: Rows,
     /// Every takeover, by phase.
     pub takeovers: Vec<Takeover>,
     /// Time to open a connection through the VIP, in milliseconds.
@@ -59,7 +45,7 @@ impl Outcome {
     /// Whether every row held; a run without rows proved nothing.
     #[must_use]
     pub fn holds(&self) -> bool {
-        !self.rows.is_empty() && self.rows.iter().all(|row| row.ok)
+        self.rows.hold()
     }
 
     /// As JSON, with `ok` for [`Self::holds`].
@@ -67,33 +53,6 @@ impl Outcome {
     /// # Errors
     /// A number that JSON cannot express.
     pub fn json(&self) -> Result<String, DemoError> {
-        let mut value = serde_json::to_value(self)?;
-        if let Some(object) = value.as_object_mut() {
-            object.insert("ok".to_owned(), self.holds().into());
-        }
-        Ok(serde_json::to_string_pretty(&value)?)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_failed_row_fails_the_run() {
-        let row = |ok| Row {
-            act: "a".to_owned(),
-            what: "w".to_owned(),
-            measured: "m".to_owned(),
-            bound: "b".to_owned(),
-            ok,
-        };
-        let mut outcome = Outcome::default();
-        assert!(!outcome.holds(), "nothing was shown");
-        outcome.rows.push(row(true));
-        assert!(outcome.holds());
-        outcome.rows.push(row(false));
-        assert!(!outcome.holds());
-        assert!(outcome.json().unwrap().contains("\"ok\": false"));
+        Ok(rows::json(self, &self.rows)?)
     }
 }

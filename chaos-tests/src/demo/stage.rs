@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::cluster::Cluster;
 use super::error::DemoError;
-use super::outcome::{Outcome, Row};
+use super::outcome::Outcome;
 use super::screen::Screen;
 use super::traffic::Traffic;
 use crate::lines::realtime_ns;
@@ -24,11 +24,8 @@ pub(super) struct Stage<'a> {
     pub(super) cluster: Cluster,
     pub(super) outcome: Outcome,
     screen: &'a mut Screen,
-    act: String,
     /// When the act began, in nanoseconds since 1970.
     act_began: u64,
-    /// Number of rows when it began.
-    act_rows: usize,
     /// Number of frames heard when it began.
     act_frames: usize,
 }
@@ -60,18 +57,15 @@ impl<'a> Stage<'a> {
             cluster,
             outcome: Outcome::default(),
             screen,
-            act: String::new(),
             act_began: realtime_ns(),
-            act_rows: 0,
             act_frames: 0,
         })
     }
 
     /// The next act begins.
     pub(super) fn begin(&mut self, title: &str) {
-        title.clone_into(&mut self.act);
+        self.outcome.rows.begin(title);
         self.act_began = realtime_ns();
-        self.act_rows = self.outcome.rows.len();
         self.act_frames = self.observer.count();
         self.screen.step(title);
     }
@@ -89,44 +83,24 @@ impl<'a> Stage<'a> {
         bound: impl Into<String>,
         ok: bool,
     ) {
-        self.outcome.rows.push(Row {
-            act: self.act.clone(),
-            what: what.into(),
-            measured: measured.into(),
-            bound: bound.into(),
-            ok,
-        });
+        self.outcome.rows.push(what, measured, bound, ok);
     }
 
     /// The act is over.
     pub(super) fn done(&mut self, text: &str) {
-        let held = self
-            .outcome
-            .rows
-            .iter()
-            .skip(self.act_rows)
-            .all(|row| row.ok);
-        self.screen.done(held, text);
+        self.screen.done(self.outcome.rows.act_holds(), text);
     }
 
     /// The act could not go on.
     pub(super) fn failed(&mut self, error: &DemoError) {
-        let mut text = error.to_string();
-        let mut cause = std::error::Error::source(error);
-        while let Some(inner) = cause {
-            if !text.contains(&inner.to_string()) {
-                text = format!("{text}: {inner}");
-            }
-            cause = inner.source();
-        }
-        self.row("goes to its end", &text, "no error", false);
+        let text = self.outcome.rows.failed(error);
         self.screen.done(false, &text);
     }
 
     /// An earlier act could not go on, so this one was not tried.
     pub(super) fn not_reached(&mut self) {
-        self.row("goes to its end", "not tried", "no error", false);
-        self.screen.done(false, "not tried");
+        let text = self.outcome.rows.not_reached();
+        self.screen.done(false, text);
     }
 
     /// The traffic of the second act.
@@ -187,7 +161,6 @@ impl<'a> Stage<'a> {
             cluster,
             mut outcome,
             screen,
-            act,
             ..
         } = self;
         drop(prober);
@@ -206,13 +179,12 @@ impl<'a> Stage<'a> {
                 "unknown: the observer missed {missed} and dropped {overflow} frames, end mark {complete}"
             ),
         };
-        outcome.rows.push(Row {
-            act,
-            what: "ATMs that spoke at one time".to_owned(),
+        outcome.rows.push(
+            "ATMs that spoke at one time",
             measured,
-            bound: "1, none missed".to_owned(),
-            ok: verdict == Verdict::OneVoice,
-        });
+            "1, none missed",
+            verdict == Verdict::OneVoice,
+        );
         screen.done(verdict == Verdict::OneVoice, "judged; tearing down");
         cluster.lab.down();
         outcome

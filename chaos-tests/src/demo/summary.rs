@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
-use super::outcome::{Outcome, Row};
+use super::outcome::Outcome;
+use super::rows::{Row, Rows};
 use super::timeline;
 
 /// Every timeline and row of `outcome`, for people.
@@ -22,7 +23,8 @@ pub(super) fn table(outcome: &Outcome) -> String {
 }
 
 /// The rows under their acts, and how many failed.
-pub(crate) fn checks_table(rows: &[Row], elapsed_ms: u64) -> String {
+pub(crate) fn checks_table(checks: &Rows, elapsed_ms: u64) -> String {
+    let rows = checks.all();
     let mut text = String::from("\n");
     let width = |of: fn(&Row) -> &str, title: &str| {
         let widths = rows.iter().map(|row| of(row).chars().count());
@@ -66,22 +68,19 @@ mod tests {
 
     #[test]
     fn rows_stand_under_their_act_and_failures_are_counted() {
-        let row = |act: &str, what: &str, ok| Row {
-            act: act.to_owned(),
-            what: what.to_owned(),
-            measured: "3 ms".to_owned(),
-            bound: "<= 5 ms".to_owned(),
-            ok,
-        };
-        let outcome = Outcome {
-            rows: vec![
-                row("one", "a", true),
-                row("one", "longer", false),
-                row("two", "b", true),
-            ],
+        let mut outcome = Outcome {
             elapsed_ms: 21_400,
             ..Outcome::default()
         };
+        for (act, rows) in [
+            ("one", &[("a", true), ("longer", false)][..]),
+            ("two", &[("b", true)]),
+        ] {
+            outcome.rows.begin(act);
+            for (what, ok) in rows {
+                outcome.rows.push(*what, "3 ms", "<= 5 ms", *ok);
+            }
+        }
         let text = table(&outcome);
         assert_eq!(
             text.lines().collect::<Vec<_>>(),

@@ -1,10 +1,10 @@
 //! The table of scenarios, and running a check over rows of it.
 
 use std::fmt;
-use std::io::Write as _;
 
 use super::checks::Check;
 use super::rig::{Rig, Started};
+use crate::lab::skipped;
 
 /// How a server gets its packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,8 +168,8 @@ pub fn run(wanted: impl Fn(&Scenario) -> bool, checks: &[(&str, Check)]) {
             Ok(Started::Running(rig)) => {
                 for (name, check) in checks {
                     match check(&rig) {
-                        Ok(Some(skipped)) => {
-                            say(&format!("skipped: {scenario}: {name}: {skipped}"))
+                        Ok(Some(reason)) => {
+                            skipped(format_args!("{scenario}: {name}: {reason}"));
                         }
                         Ok(None) => println!("{scenario}: {name}: holds"),
                         Err(error) => {
@@ -179,17 +179,12 @@ pub fn run(wanted: impl Fn(&Scenario) -> bool, checks: &[(&str, Check)]) {
                     }
                 }
             }
-            Ok(Started::Needs(what)) => say(&format!("skipped: {scenario}: {what}")),
+            Ok(Started::Needs(what)) => skipped(format_args!("{scenario}: {what}")),
             Err(error) => failures.push(format!("{scenario}: {error}")),
         }
     }
     assert!(picked > 0, "no scenario was picked");
     assert!(failures.is_empty(), "{}", failures.join("\n"));
-}
-
-/// Past the test harness, so that it is seen of a test that passes as well.
-fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 #[cfg(test)]

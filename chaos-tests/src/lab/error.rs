@@ -1,5 +1,6 @@
 //! What can go wrong in the lab, each with the way out in its text.
 
+use std::error::Error;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -22,7 +23,7 @@ pub enum LabError {
         #[source]
         source: io::Error,
     },
-    /// `ip`, `bridge` or `nft` refused.
+    /// A command that makes the lab, or one in a host, refused.
     #[error("{command} failed ({status}): {stderr}")]
     Command {
         /// The command line.
@@ -60,6 +61,16 @@ pub enum LabError {
         process: String,
         /// The pid it had.
         pid: u32,
+    },
+    /// Killed, and still there.
+    #[error(
+        "on {host} these were killed and have not ended: pids {pids:?}; /proc/PID/stack says what holds them"
+    )]
+    Survived {
+        /// The host.
+        host: String,
+        /// Their pids.
+        pids: Vec<u32>,
     },
     /// A process of that name runs already.
     #[error("{process} on {host} is already running as pid {pid}")]
@@ -177,6 +188,7 @@ impl LabError {
             | Self::NoHost { .. }
             | Self::NoProcess { .. }
             | Self::NotRunning { .. }
+            | Self::Survived { .. }
             | Self::AlreadyRunning { .. }
             | Self::EndedAtOnce { .. }
             | Self::NotAnAtm(_)
@@ -200,6 +212,21 @@ impl LabError {
         let what = what.into();
         move |source| Self::Io { what, source }
     }
+}
+
+/// The text of `error` and of every cause that it does not tell by itself: a transparent layer repeats its cause.
+#[must_use]
+pub fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let told = inner.to_string();
+        if !text.contains(&told) {
+            text = format!("{text}: {told}");
+        }
+        cause = inner.source();
+    }
+    text
 }
 
 /// Why a configuration cannot be laid out on one bridge.

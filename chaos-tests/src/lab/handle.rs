@@ -17,7 +17,7 @@ use super::plan::check_path_mtu;
 use super::process::{Condition, Identity, Signal, members};
 use super::record::{ProcessRecord, RECORD_FILE, Record, registered};
 use super::spawn::{Janitor, Mode, Spawner, command_in, with_log};
-use super::teardown::{end, wait_for_death};
+use super::teardown::{end, end_sessions, survived};
 use crate::switch::Switch;
 
 /// Processes recorded per lab: every host of the largest lab with two of them.
@@ -227,11 +227,7 @@ impl Lab {
         if identity.signal(signal) {
             return Ok(());
         }
-        Err(LabError::NotRunning {
-            host: host.to_owned(),
-            process: name.to_owned(),
-            pid: identity.pid,
-        })
+        Err(not_running(host, name, identity))
     }
 
     /// Every living process of `host`: those that were started and what they started in turn.
@@ -241,23 +237,37 @@ impl Lab {
     pub fn processes_of(&self, host: &str) -> Result<Vec<Identity>, LabError> {
         self.reap();
         let record = self.reread()?;
-        let path = Path::new("/run/netns").join(&record.host(host)?.namespace);
-        let cannot = LabError::io(format!("see {}", path.display()));
-        let inode = fs::metadata(&path).map_err(cannot)?.ino();
+        let namespace = namespace_inode(&record, host)?;
         let started = record.processes.iter().filter(|p| p.host == host);
         let leaders = started.map(|p| p.identity.pid).collect();
-        Ok(members(&leaders, &BTreeSet::from([inode])))
+        Ok(members(&leaders, &BTreeSet::from([namespace])))
     }
 
     /// `kill -9` of the process `name` of `host`; it is gone when this returns.
     ///
     /// # Errors
-    /// [`LabError::NoHost`], [`LabError::NoProcess`], [`LabError::NotRunning`].
+    /// [`LabError::NoHost`], [`LabError::NoProcess`], [`LabError::NotRunning`]; [`LabError::Survived`]: it is not gone.
     pub fn kill(&self, host: &str, name: &str) -> Result<(), LabError> {
-        self.signal(host, name, Signal::KILL)?;
-        let identity = self.record().process(host, name)?.identity;
-        wait_for_death(&[identity], &mut || self.reap());
-        Ok(())
+        self.kill_in(host, name, &BTreeSet::new())
+    }
+
+    /// As [`Self::kill`], with all that it has started on `host`.
+    ///
+    /// # Errors
+    /// As [`Self::kill`], of everything.
+    pub(crate) fn kill_all(&self, host: &str, name: &str) -> Result<(), LabError> {
+        let namespace = namespace_inode(&self.record(), host)?;
+        self.kill_in(host, name, &BTreeSet::from([namespace]))
+    }
+
+    fn kill_in(&self, host: &str, name: &str, namespaces: &BTreeSet<u64>) -> Result<(), LabError> {
+        self.reap();
+        let identity = self.reread()?.process(host, name)?.identity;
+        if !identity.is_alive() {
+            return Err(not_running(host, name, identity));
+        }
+        let survivors = end_sessions(&[identity], namespaces, &mut || self.reap());
+        survived(host, &survivors)
     }
 
     /// Starts the process `name` of `host` again as it was started before, killing it first if it runs.
@@ -398,6 +408,21 @@ pub(crate) fn tail(path: &Path) -> String {
         .unwrap_or_default();
     let lines: Vec<_> = text.lines().collect();
     lines[lines.len().saturating_sub(LINES_MAX)..].join("\n")
+}
+
+fn not_running(host: &str, process: &str, identity: Identity) -> LabError {
+    LabError::NotRunning {
+        host: host.to_owned(),
+        process: process.to_owned(),
+        pid: identity.pid,
+    }
+}
+
+/// By which number processes in the network namespace of `host` tell it.
+fn namespace_inode(record: &Record, host: &str) -> Result<u64, LabError> {
+    let path = Path::new("/run/netns").join(&record.host(host)?.namespace);
+    let cannot = LabError::io(format!("see {}", path.display()));
+    Ok(fs::metadata(&path).map_err(cannot)?.ino())
 }
 
 fn check_process_name(name: &str) -> Result<(), LabError> {

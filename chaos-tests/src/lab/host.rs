@@ -137,6 +137,26 @@ impl<'a> Host<'a> {
         })
     }
 
+    /// What a command here writes to its standard output.
+    ///
+    /// # Errors
+    /// Those of [`Self::exec`]; [`LabError::Command`] unless it ends with 0.
+    pub fn said<S: AsRef<str>>(
+        &self,
+        argv: impl IntoIterator<Item = S>,
+    ) -> Result<String, LabError> {
+        let argv: Vec<String> = argv.into_iter().map(|s| s.as_ref().to_owned()).collect();
+        let output = self.exec(&argv)?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        Err(LabError::Command {
+            command: format!("{} on {}", argv.join(" "), self.name()),
+            status: output.status.to_string(),
+            stderr: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        })
+    }
+
     /// A command that runs `argv` here with the caller's terminal and without a time limit.
     ///
     /// # Errors

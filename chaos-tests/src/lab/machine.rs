@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use super::error::LabError;
 use super::handle::{Lab, tail};
 use super::process::{Condition, Identity};
-use super::teardown::wait_for_death;
 
 /// Name of the first process of a machine, as a process of the lab.
 pub const MACHINE: &str = "machine";
@@ -123,19 +122,10 @@ impl Lab {
     /// `kill -9` of everything that runs on the machine `host`; all of it is gone when this returns, and the disk is as it was.
     ///
     /// # Errors
-    /// Those of [`Lab::kill`].
+    /// Those of [`Lab::kill`], [`LabError::Survived`] also where something in it is not gone.
     pub fn power_off(&self, host: &str) -> Result<(), LabError> {
-        let holder = self.record().process(host, MACHINE)?.identity;
-        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", holder.pid));
-        let inside: Vec<Identity> = children
-            .unwrap_or_default()
-            .split_ascii_whitespace()
-            .filter_map(|pid| Identity::of(pid.parse().ok()?))
-            .collect();
-        self.kill(host, MACHINE)?;
-        // The first process ends last of all that were in its namespace.
-        wait_for_death(&inside, &mut || self.reap());
-        Ok(())
+        // Its first process is one that was started, and ends last of all that are in its namespace.
+        self.kill_all(host, MACHINE)
     }
 
     /// The machine that `host` is, if it is one and runs.

@@ -39,7 +39,7 @@ pub use builder::Builder;
 pub use configuration::read_configuration;
 pub use decapsulation::{NoDecapsulation, require_decapsulation};
 pub use default_conf::{ATMS_MAX, LINES_PORT, SERVERS_MAX, default_configuration};
-pub use error::{LabError, PlanError};
+pub use error::{LabError, PlanError, with_causes};
 pub use fault::Fault;
 pub use handle::{Lab, PROCESSES_MAX};
 pub use host::{EXEC_SECONDS_MAX, Host};
@@ -66,4 +66,4 @@ pub use record::{HostRecord, PortKind, ProcessRecord, RECORD_FILE, REGISTRY, Rec
 pub use spawn::{ATMD, program};
 pub use status::{HostStatus, ProcessStatus, Status};
 pub use teardown::end_stale_labs;
-pub use testing::ready;
+pub use testing::{ready, skipped};

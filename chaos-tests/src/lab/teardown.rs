@@ -5,12 +5,14 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::error::LabError;
 use super::network;
-use super::process::{Identity, Signal, kill_descendants};
+use super::process::{Identity, Signal, members};
 use super::record::{Record, boot_id, registered};
 
-/// How long a killed process may take to go; SIGKILL ends it as soon as it leaves the kernel.
-const DEATH_WAIT: Duration = Duration::from_secs(5);
+/// How long killed processes may take to go: SIGKILL ends one as soon as it leaves the kernel, and the first process of a machine ends
+/// last of all that ran there.
+const DEATH_WAIT: Duration = Duration::from_secs(30);
 
 /// Between two looks at dying processes.
 const DEATH_POLL: Duration = Duration::from_millis(2);
@@ -24,25 +26,20 @@ pub fn end_stale_labs() -> Vec<String> {
     stale.into_iter().map(|r| r.prefix).collect()
 }
 
-/// Kills the recorded processes, removes namespaces, records and a temporary directory.
+/// Kills the recorded processes and what they started, waits until all of it is gone, and removes namespaces, records and a temporary
+/// directory.
 ///
 /// `reap` is called while waiting, so that the owner can collect its children.
 pub(crate) fn end(record: &Record, mut reap: impl FnMut()) {
     // Pids and namespaces of an earlier boot belong to somebody else by now.
     if record.boot == boot_id() {
         let recorded: Vec<Identity> = record.processes.iter().map(|p| p.identity).collect();
-        for identity in &recorded {
-            identity.signal(Signal::KILL);
+        let inodes = record.namespace_inodes.iter().copied().collect();
+        let survivors = end_sessions(&recorded, &inodes, &mut reap);
+        if !survivors.is_empty() {
+            let pids: Vec<u32> = survivors.iter().map(|process| process.pid).collect();
+            eprintln!("lab: killed, and not ended within {DEATH_WAIT:?}: pids {pids:?}");
         }
-        let sessions = recorded.iter().map(|i| i.pid).collect::<BTreeSet<_>>();
-        let inodes = record
-            .namespace_inodes
-            .iter()
-            .copied()
-            .collect::<BTreeSet<_>>();
-        // A process that forks while it is being killed may need a second look.
-        while kill_descendants(&sessions, &inodes) > 0 {}
-        wait_for_death(&recorded, &mut reap);
         network::destroy(record);
     }
     if record.dir_is_temporary {
@@ -54,17 +51,61 @@ pub(crate) fn end(record: &Record, mut reap: impl FnMut()) {
     }
 }
 
-/// Waits until all of `processes` are dead, at most [`DEATH_WAIT`]. Returns whether they are.
-pub(crate) fn wait_for_death(processes: &[Identity], reap: &mut impl FnMut()) -> bool {
+/// Kills `leaders` and the members of their sessions in `namespaces`, and waits until they are dead, at most [`DEATH_WAIT`].
+/// Returns those that are not.
+pub(crate) fn end_sessions(
+    leaders: &[Identity],
+    namespaces: &BTreeSet<u64>,
+    reap: &mut impl FnMut(),
+) -> Vec<Identity> {
+    let sessions: BTreeSet<u32> = leaders.iter().map(|leader| leader.pid).collect();
+    // Seen before anything is killed: the first process of a machine leaves its network namespace, and then waits for all others there.
+    let mut ending = members(&sessions, namespaces);
+    ending.extend(leaders);
     let give_up = Instant::now() + DEATH_WAIT;
     loop {
-        reap();
-        if !processes.iter().any(|p| p.is_alive()) {
-            return true;
+        for process in &ending {
+            process.signal(Signal::KILL);
         }
-        if Instant::now() > give_up {
-            return false;
+        reap();
+        ending.retain(|process| process.is_alive());
+        // One that forks while it is being killed leaves others.
+        for member in members(&sessions, namespaces) {
+            if !ending.contains(&member) {
+                ending.push(member);
+            }
+        }
+        if ending.is_empty() || Instant::now() > give_up {
+            return ending;
         }
         thread::sleep(DEATH_POLL);
+    }
+}
+
+/// An error unless all that was killed on `host` is dead.
+///
+/// # Errors
+/// [`LabError::Survived`].
+pub(crate) fn survived(host: &str, survivors: &[Identity]) -> Result<(), LabError> {
+    if survivors.is_empty() {
+        return Ok(());
+    }
+    Err(LabError::Survived {
+        host: host.to_owned(),
+        pids: survivors.iter().map(|process| process.pid).collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_killed_and_is_still_there_is_an_error_with_its_pid() {
+        survived("atm1", &[]).unwrap();
+        let own = Identity::own();
+        let error = survived("atm1", &[own]).unwrap_err();
+        let told = matches!(&error, LabError::Survived { host, pids } if host == "atm1" && *pids == [own.pid]);
+        assert!(told, "{error}");
     }
 }

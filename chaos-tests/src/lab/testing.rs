@@ -2,11 +2,17 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::io::Write as _;
 use std::process::Stdio;
 use std::thread;
 
 use super::privileges::{Privileges, available, left_out, user_namespace_command};
+
+/// Says that something is not tested here, past the test harness: a test that passes shows it as well.
+pub fn skipped(reason: impl Display) {
+    let _ = writeln!(std::io::stderr(), "skipped: {reason}");
+}
 
 /// Whether the calling test can build a lab right here.
 ///
@@ -24,7 +30,7 @@ pub fn ready() -> bool {
             false
         }
         Err(reason) => {
-            let _ = writeln!(std::io::stderr(), "skipped: no namespaces: {reason}");
+            skipped(format_args!("no namespaces: {reason}"));
             false
         }
     }
@@ -34,10 +40,7 @@ fn run_inside() {
     // libtest names the thread of a test after it; with --test-threads=1 it is the main thread and the name is lost.
     let current = thread::current();
     let Some(name) = current.name().filter(|n| *n != "main") else {
-        let _ = writeln!(
-            std::io::stderr(),
-            "skipped: without root the tests need more than one test thread"
-        );
+        skipped("without root the tests need more than one test thread");
         return;
     };
     println!(

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::error::MailClusterError;
 use super::files::PASSWORD;
 use super::packages::python;
-use super::servers::Service;
+use super::servers::{Service, server_named};
 use crate::lab::Lab;
 
 /// What clients are told to reach.
@@ -149,12 +149,8 @@ fn run(lab: &Lab, argv: &[&str]) -> Result<Output, MailClusterError> {
 
 /// The name of a server among the words of what it said.
 fn served_by(argv: &[&str], said: &str) -> Result<ServedBy, MailClusterError> {
-    let words = said.split_ascii_whitespace();
-    let mut names = words.filter_map(|word| word.strip_suffix(".my.org"));
-    names
-        .find(|name| name.starts_with("serv"))
-        .map(str::to_owned)
-        .ok_or_else(|| answer(argv, format!("no name of a server in {said:?}")))
+    let named = server_named(said).map(str::to_owned);
+    named.ok_or_else(|| answer(argv, format!("no name of a server in {said:?}")))
 }
 
 fn answer(argv: &[&str], reason: String) -> MailClusterError {

@@ -2,9 +2,9 @@
 //!
 //! Twice is right in two cases only: its sender saw no answer and sent it again (RFC 5321 section 4.5.3.2.6 has senders do so),
 //! or the server that had accepted it lost power between delivering it and noting that it had (the queue of the same server,
-//! the same name in it).
+//! the same name in it). Each repeated name needs that excuse of its own server.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::outcome::Mails;
 use super::senders::{Found, Sent};
@@ -32,16 +32,17 @@ pub(super) fn judge(sent: &[Sent], found: &[Found], lost_power: &[&str]) -> Mail
         if here.is_empty() {
             mails.lost.push(sent.subject.clone());
         }
-        let names: BTreeSet<_> = here
-            .iter()
-            .map(|mail| (&mail.server, &mail.queue_id))
-            .collect();
+        let mut names: BTreeMap<_, usize> = BTreeMap::new();
+        for mail in here {
+            *names.entry((&mail.server, &mail.queue_id)).or_default() += 1;
+        }
         let redelivered = here.len() - names.len();
-        let by_power = here
-            .iter()
-            .any(|mail| lost_power.contains(&mail.server.as_str()));
+        let repeated = names.iter().filter(|(_, count)| **count > 1);
+        let by_power = repeated
+            .map(|((server, _), _)| server.as_str())
+            .all(|server| lost_power.contains(&server));
         mails.sent_twice += names.len().saturating_sub(1).min(sent.unknown);
-        if names.len() > 1 + sent.unknown || (redelivered > 0 && !by_power) {
+        if names.len() > 1 + sent.unknown || !by_power {
             mails.twice.push(sent.subject.clone());
         } else {
             mails.redelivered += redelivered;
@@ -89,20 +90,47 @@ mod tests {
     }
 
     #[test]
-    fn twice_is_right_only_after_an_answer_that_nobody_saw() {
-        let there = [found("a", "s1", "1"), found("a", "s2", "9")];
-        let unseen = judge(&[sent("a", Some("s2"), 1)], &there, &[]);
-        assert_eq!((unseen.twice.len(), unseen.sent_twice), (0, 1));
-        let seen = judge(&[sent("a", Some("s2"), 0)], &there, &[]);
-        assert_eq!(seen.twice, ["a"]);
-    }
-
-    #[test]
-    fn a_queue_may_repeat_only_where_the_power_was_lost() {
-        let there = [found("a", "s1", "1"), found("a", "s1", "1")];
-        let lost_power = judge(&[sent("a", Some("s1"), 0)], &there, &["s1"]);
-        assert_eq!((lost_power.twice.len(), lost_power.redelivered), (0, 1));
-        let another = judge(&[sent("a", Some("s1"), 0)], &there, &["s2"]);
-        assert_eq!(another.twice, ["a"]);
+    fn twice_is_right_only_after_an_answer_that_nobody_saw_or_in_a_queue_that_lost_power() {
+        type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], usize, Option<[usize; 2]>);
+        let (one, another) = (("s1", "1"), ("s2", "9"));
+        // Name, copies, answers that nobody saw; sent twice and redelivered, or `twice`. s1 lost power.
+        let cases: [Case<'_>; 9] = [
+            ("once", &[one], 0, Some([0, 0])),
+            ("no answer, sent again", &[one, another], 1, Some([1, 0])),
+            ("answered, sent again", &[one, another], 0, None),
+            (
+                "more copies than tries",
+                &[one, another, ("s2", "10")],
+                1,
+                None,
+            ),
+            ("the victim's queue repeats", &[one, one], 0, Some([0, 1])),
+            ("another queue repeats", &[another, another], 0, None),
+            ("both excuses", &[one, one, another], 1, Some([1, 1])),
+            (
+                "the victim's copy excuses no other",
+                &[one, another, another],
+                1,
+                None,
+            ),
+            (
+                "nor does its repetition",
+                &[one, one, another, another],
+                1,
+                None,
+            ),
+        ];
+        for (name, copies, unknown, right) in cases {
+            let copies = copies.iter().map(|(server, id)| found("a", server, id));
+            let copies: Vec<_> = copies.collect();
+            let mails = judge(&[sent("a", Some("s2"), unknown)], &copies, &["s1"]);
+            match right {
+                Some(counts) => {
+                    assert_eq!(mails.twice, [""; 0], "{name}");
+                    assert_eq!([mails.sent_twice, mails.redelivered], counts, "{name}");
+                }
+                None => assert_eq!(mails.twice, ["a"], "{name}"),
+            }
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::demo::Row;
+use crate::demo::{self, Rows};
 
 /// The result of a run. Serialized names are stable: programs read them.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -12,7 +12,7 @@ pub struct MailOutcome {
     /// Whether each ATM was a server, too.
     pub combined: bool,
     /// Every check, in the order of the acts.
-    pub rows: Vec<Row>,
+    pub rows: Rows,
     /// What became of the mails of the 20 clients.
     pub mails: Option<Mails>,
     /// How long everything took.
@@ -44,7 +44,7 @@ impl MailOutcome {
     /// Whether every row held; a run without rows proved nothing.
     #[must_use]
     pub fn holds(&self) -> bool {
-        !self.rows.is_empty() && self.rows.iter().all(|row| row.ok)
+        self.rows.hold()
     }
 
     /// As JSON, with `ok` for [`Self::holds`].
@@ -52,10 +52,6 @@ impl MailOutcome {
     /// # Errors
     /// A number that JSON cannot express.
     pub fn json(&self) -> Result<String, serde_json::Error> {
-        let mut value = serde_json::to_value(self)?;
-        if let Some(object) = value.as_object_mut() {
-            object.insert("ok".to_owned(), self.holds().into());
-        }
-        serde_json::to_string_pretty(&value)
+        demo::json(self, &self.rows)
     }
 }

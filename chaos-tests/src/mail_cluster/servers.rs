@@ -331,12 +331,16 @@ impl<'a> MailServers<'a> {
         let vip = self.lab.vips().first().copied();
         let vip = vip.ok_or_else(|| std::io::Error::other("the configuration has no VIP"))?;
         let line = greeting(self.lab, SocketAddr::from((vip, service.port())))?;
-        let mut words = line.split_ascii_whitespace();
-        let named = words.find_map(|word| word.strip_suffix(".my.org"));
-        named
-            .map(str::to_owned)
-            .ok_or_else(|| std::io::Error::other(format!("a greeting without a name: {line}")))
+        let named = server_named(&line).map(str::to_owned);
+        named.ok_or_else(|| std::io::Error::other(format!("a greeting without a name: {line}")))
     }
+}
+
+/// The server whose name is among the words of what it said.
+pub(super) fn server_named(said: &str) -> Option<&str> {
+    let words = said.split_ascii_whitespace();
+    let mut names = words.filter_map(|word| word.strip_suffix(".my.org"));
+    names.find(|name| name.starts_with("serv"))
 }
 
 /// The first line that a server says to the client.

@@ -5,7 +5,7 @@ use super::outcome::MailOutcome;
 use super::servers::MailServers;
 use super::setting::Setting;
 use crate::cluster::Cluster;
-use crate::demo::{Row, Screen};
+use crate::demo::Screen;
 use crate::lab::Lab;
 
 /// The running demo.
@@ -14,9 +14,6 @@ pub(super) struct Stage<'a> {
     pub(super) servers: MailServers<'a>,
     pub(super) outcome: MailOutcome,
     screen: &'a mut Screen,
-    act: String,
-    /// Number of rows when the act began.
-    act_rows: usize,
 }
 
 impl<'a> Stage<'a> {
@@ -32,8 +29,6 @@ impl<'a> Stage<'a> {
             servers,
             outcome,
             screen,
-            act: String::new(),
-            act_rows: 0,
         }
     }
 
@@ -49,8 +44,7 @@ impl<'a> Stage<'a> {
 
     /// The next act begins.
     pub(super) fn begin(&mut self, title: &str) {
-        title.clone_into(&mut self.act);
-        self.act_rows = self.outcome.rows.len();
+        self.outcome.rows.begin(title);
         self.screen.step(title);
     }
 
@@ -67,27 +61,25 @@ impl<'a> Stage<'a> {
         bound: impl Into<String>,
         ok: bool,
     ) {
-        self.outcome.rows.push(Row {
-            act: self.act.clone(),
-            what: what.into(),
-            measured: measured.into(),
-            bound: bound.into(),
-            ok,
-        });
+        self.outcome.rows.push(what, measured, bound, ok);
     }
 
     /// The act is over.
     pub(super) fn done(&mut self) {
-        let rows = &self.outcome.rows[self.act_rows..];
-        let held = rows.iter().all(|row| row.ok);
-        let text = format!("{} checks", rows.len());
-        self.screen.done(held, &text);
+        let rows = &self.outcome.rows;
+        let text = format!("{} checks", rows.of_act().len());
+        self.screen.done(rows.act_holds(), &text);
     }
 
     /// The act could not go on.
-    pub(super) fn fail(&mut self, error: &MailClusterError) {
-        let text = error.to_string();
-        self.row("goes to its end", &text, "no error", false);
+    pub(super) fn failed(&mut self, error: &MailClusterError) {
+        let text = self.outcome.rows.failed(error);
         self.screen.done(false, &text);
+    }
+
+    /// An earlier act could not go on, so this one was not tried.
+    pub(super) fn not_reached(&mut self) {
+        let text = self.outcome.rows.not_reached();
+        self.screen.done(false, text);
     }
 }

@@ -58,10 +58,10 @@ pub(super) fn storm(stage: &mut Stage<'_>) -> Result<(), MailClusterError> {
     flows(stage, &senders)?;
     for (announced, (trouble, what)) in TROUBLES.into_iter().enumerate() {
         stage.say(what);
+        let blow = stage.cluster.strike(trouble)?;
         let before = senders.sent().len();
         let begun = Instant::now();
-        let blow = stage.cluster.strike(trouble)?;
-        flows(stage, &senders)?;
+        let flowing = flows(stage, &senders);
         stage.row(
             format!("{what}: {clients} mails accepted after the takeover"),
             format!(
@@ -72,9 +72,16 @@ pub(super) fn storm(stage: &mut Stage<'_>) -> Result<(), MailClusterError> {
                 begun.elapsed().as_millis()
             ),
             format!("<= {} s", setting.here(FLOW_MAX).as_secs()),
-            true,
+            flowing.is_ok(),
         );
-        announce(stage, &sessions, announced + 1)?;
+        // Where the killed ATM was a server as well, nobody unpacks what new connections bring there until its atmd runs again, and those
+        // hang: a mail program tries again, and meets another server.
+        let tries_max = if setting.combined && trouble == Trouble::Kill {
+            CONNECT_TRIES
+        } else {
+            1
+        };
+        announce(stage, &sessions, announced + 1, tries_max)?;
         stage.cluster.mend(&blow)?;
     }
     power_cut(stage, &senders)?;
@@ -108,7 +115,7 @@ pub(super) fn storm(stage: &mut Stage<'_>) -> Result<(), MailClusterError> {
     Ok(())
 }
 
-/// Waits until every client could have sent one more mail.
+/// Waits until every client could have sent one more mail, at most for [`FLOW_MAX`].
 fn flows(stage: &Stage<'_>, senders: &Senders) -> Result<(), MailClusterError> {
     let flow = stage.setting().senders;
     let limit = stage.setting().here(FLOW_MAX);
@@ -127,18 +134,17 @@ fn flows(stage: &Stage<'_>, senders: &Senders) -> Result<(), MailClusterError> {
 /// As many as there may be servers of the service, and one.
 const CONNECT_TRIES: usize = 3;
 
-/// A mail of now is announced on all sessions of before.
+/// A mail of now, taken at the latest at try `tries_max`, is announced on all sessions of before.
 fn announce(
     stage: &mut Stage<'_>,
     sessions: &Sessions,
     count: usize,
+    tries_max: usize,
 ) -> Result<(), MailClusterError> {
     let to = format!("{}@mail.my.org", idle::USER);
-    // Where the killed ATM was a server as well, nobody unpacks what new connections bring there until its atmd runs again, and those hang:
-    // a mail program tries again, and meets another server.
     let mut tries = 1;
     while let Err(error) = swaks(stage.lab(), &to, &format!("announced-{count}")) {
-        if tries == CONNECT_TRIES || !error.to_string().contains("Error connecting") {
+        if tries == tries_max || !error.to_string().contains("Error connecting") {
             return Err(error);
         }
         tries += 1;
@@ -156,12 +162,15 @@ fn announce(
     stage.row(
         "a mail after it is announced on the sessions of before",
         format!(
-            "{} of {}, within {} ms",
+            "{} of {}, within {} ms; sent at try {tries}",
             sessions.told_of(count).len(),
             idle::SESSIONS,
             begun.elapsed().as_millis()
         ),
-        "all",
+        match tries_max {
+            1 => "all; try 1".to_owned(),
+            _ => format!("all; try <= {tries_max}"),
+        },
         told.is_ok(),
     );
     Ok(())

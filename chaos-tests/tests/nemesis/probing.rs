@@ -27,7 +27,7 @@ pub(crate) fn introduce(lab: &Lab) {
             let (address, mac) = (other.address(), format_mac(other.mac()));
             script += &format!("ip neigh replace {address} lladdr {mac} dev eth0 nud permanent\n");
         }
-        assert!(host.exec(["sh", "-c", &script]).unwrap().status.success());
+        host.said(["sh", "-c", &script]).unwrap();
     }
 }
 

@@ -10,9 +10,7 @@ mod document;
 mod machines;
 mod player;
 
-use std::io::Write as _;
-
-use chaos_tests::lab::ready;
+use chaos_tests::lab::{ready, skipped};
 use chaos_tests::mail_cluster::MailClusterError;
 
 /// The text.
@@ -27,7 +25,7 @@ fn every_command_does_what_the_tutorial_says(part: Option<&str>) {
     let lab = match machines::start(part) {
         Ok(lab) => lab,
         Err(error) if error.is_unavailable() => {
-            let _ = writeln!(std::io::stderr(), "skipped: {error}");
+            skipped(error);
             return;
         }
         Err(error) => panic!("{error}"),
@@ -38,9 +36,12 @@ fn every_command_does_what_the_tutorial_says(part: Option<&str>) {
     }
     let told = player.told();
     println!("{told}");
-    // Past the test harness: what was not run as written is to be seen.
-    for line in told.lines().filter(|line| line.starts_with("skipped")) {
-        let _ = writeln!(std::io::stderr(), "{line}");
+    // What was not run as written is to be seen.
+    for reason in told
+        .lines()
+        .filter_map(|line| line.strip_prefix("skipped: "))
+    {
+        skipped(reason);
     }
 }
 
