@@ -131,8 +131,9 @@ fn flows(stage: &Stage<'_>, senders: &Senders) -> Result<(), MailClusterError> {
     Ok(())
 }
 
-/// As many as there may be servers of the service, and one.
-const CONNECT_TRIES: usize = 3;
+/// Two servers by turns, and the senders take turns between the tries: each of them meets the dead one with an even chance, so that
+/// three tries failed in one run of eight, and eight do in one of 256. The row tells which try it was.
+const CONNECT_TRIES: usize = 8;
 
 /// A mail of now, taken at the latest at try `tries_max`, is announced on all sessions of before.
 fn announce(
