@@ -46,6 +46,7 @@ const REPORT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A proposal that is not committed by then is made again if it is still true.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// How long what was refused is not proposed again: short beside a check, long beside a round of the loop.
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 
@@ -359,12 +360,14 @@ impl Task {
                 Ok(Ok(written)) => Some(written.data),
                 Ok(Err(error)) => {
                     debug!(%error, "a verdict is not committed");
-                    // A leader that hands over refuses at once, under a lease that is still good.
-                    tokio::time::sleep(REFUSED_PAUSE).await;
                     None
                 }
                 Err(_) => None,
             };
+            // Refused at once, under a lease that is still good: by a leader that hands over, or by the state, whose epoch has ended.
+            if matches!(response, None | Some(Response::Refused(_))) {
+                tokio::time::sleep(REFUSED_PAUSE).await;
+            }
             (about, command, response)
         }));
     }
