@@ -3,6 +3,7 @@
 //! One task, and one more for each subject that is checked, each ping, agent and script that is under way. The active ATM proposes
 //! what a majority says and the log does not have; verdicts, and the scripts that follow from them, are replicated.
 
+mod pace;
 mod ping;
 mod probes;
 mod reports;
@@ -32,6 +33,7 @@ use crate::bootstrap::Other;
 use crate::clock;
 use crate::lease::LeaseKeeper;
 use crate::raft::{Machine, Raft, StoredCommand};
+use pace::Paced;
 use probes::Probes;
 use scripts::{Here, Next, Scripts};
 
@@ -127,19 +129,22 @@ struct Task {
     /// The tenure that is judged in.
     judging: Option<(Here, Judge)>,
     announced: Option<Epoch>,
+    /// What was found when it was judged last, and for want of room is not proposed yet.
+    news: BTreeMap<Subject, (bool, String)>,
     proposals: FuturesUnordered<Proposal>,
     proposed: BTreeSet<About>,
     /// The report under way.
     reporting: Option<BoxFuture<'static, ()>>,
-    report_is_due: bool,
-    /// Something was heard, or time has passed, since it was judged last.
-    judgement_is_due: bool,
+    report: Paced,
+    /// Called for where something was heard, a proposal has ended or time has passed.
+    judgement: Paced,
 }
 
 impl Health {
     /// Runs until `stop`.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let mut glimpses = self.machine.watch();
+        let now = tokio::time::Instant::now();
         let mut task = Task {
             probes: Probes::new(self.me.0),
             scripts: Scripts::default(),
@@ -147,11 +152,12 @@ impl Health {
             version: None,
             judging: None,
             announced: None,
+            news: BTreeMap::new(),
             proposals: FuturesUnordered::new(),
             proposed: BTreeSet::new(),
             reporting: None,
-            report_is_due: false,
-            judgement_is_due: false,
+            report: Paced::new(now),
+            judgement: Paced::new(now),
             health: self,
         };
         let mut tick = tokio::time::interval(REPORT_INTERVAL);
@@ -167,16 +173,20 @@ impl Health {
                 () = stop.cancelled() => return,
                 changed = glimpses.changed() => if changed.is_err() { return },
                 _ = tick.tick() => {
-                    task.report_is_due = true;
-                    task.judgement_is_due = true;
+                    task.report.call();
+                    task.judgement.call();
                 }
                 result = task.probes.next() => {
-                    task.report_is_due |= task.probes.note(result);
+                    if task.probes.note(result) {
+                        task.report.call();
+                    }
                 }
                 Some(arrived) = task.health.arrived.recv() => task.hear(arrived),
-                () = task.scripts.ended() => task.report_is_due = true,
+                () = task.scripts.ended() => task.report.call(),
                 Some((about, command, response)) = task.proposals.next(),
                     if !task.proposals.is_empty() => task.settle(about, &command, response),
+                () = task.report.its_time(), if task.can_report() => {}
+                () = task.judgement.its_time(), if task.judging.is_some() => {}
                 () = wait(&mut task.reporting) => task.reporting = None,
             }
         }
@@ -205,14 +215,18 @@ impl Task {
         self.fresh_for = fresh
             .map(|(subject, target)| (subject, target.fresh_for()))
             .collect();
-        self.report_is_due = true;
+        // The servers of the news may have other numbers.
+        self.news.clear();
+        self.report.call();
+        self.judgement.call();
     }
 
     /// Everything that follows from what is known now.
     fn act(&mut self) {
         self.follow_the_lease();
-        if self.report_is_due {
-            self.report();
+        let now = tokio::time::Instant::now();
+        if self.can_report() && self.report.begins(now) {
+            self.tell();
         }
         let Some(here) = self.judging.as_ref().map(|(here, _)| *here) else {
             return;
@@ -223,23 +237,34 @@ impl Task {
             self.propose(About::Tenure(epoch), Control::Active { epoch, at_ms });
         }
         self.run_scripts(here);
-        if !std::mem::replace(&mut self.judgement_is_due, false) {
-            return;
+        if self.judgement.begins(now) {
+            self.judge();
         }
+        self.propose_news(here);
+    }
+
+    /// Finds what the log does not have of what a majority says.
+    fn judge(&mut self) {
         let Some((_, judge)) = &self.judging else {
             return;
         };
         let atms = self.health.others.len() + 1;
         let judgement = judge.judge(&self.fresh_for, atms, clock::now());
         self.health.view.set(judgement.suspected);
-        let news = self.health.machine.read(|state| {
+        self.news = self.health.machine.read(|state| {
             let verdicts = judgement.verdicts.into_iter();
             let news = verdicts.filter(|((server, service), (up, _))| {
                 state.finding(*server, service).is_none() != *up
             });
-            news.collect::<Vec<_>>()
+            news.collect()
         });
-        for (subject, (healthy, reason)) in news {
+    }
+
+    /// Proposes as much of the news as there is room for.
+    fn propose_news(&mut self, here: Here) {
+        while self.proposals.len() < PROPOSALS_MAX
+            && let Some((subject, (healthy, reason))) = self.news.pop_first()
+        {
             let about = About::Subject(subject.clone());
             let verdict = Control::Verdict {
                 epoch: here.epoch,
@@ -288,23 +313,24 @@ impl Task {
             (Here { me, epoch, since }, Judge::new(now))
         });
         self.scripts.begin_tenure();
+        self.news.clear();
         self.health.view.set(BTreeSet::new());
-        self.report_is_due = true;
+        self.report.call();
+    }
+
+    /// Whether a report would go out: to another ATM one after the other does.
+    fn can_report(&self) -> bool {
+        self.judging.is_some() || self.reporting.is_none()
     }
 
     /// Tells this ATM's word to the active one: to itself, or to who leads.
-    fn report(&mut self) {
+    fn tell(&mut self) {
         let reports = self.probes.reports();
         if let Some((here, judge)) = &mut self.judging {
             judge.hear(here.me, reports, clock::now());
-            self.report_is_due = false;
-            self.judgement_is_due = true;
+            self.judgement.call();
             return;
         }
-        if self.reporting.is_some() {
-            return;
-        }
-        self.report_is_due = false;
         let leader = {
             let metrics = self.health.raft.metrics();
             let metrics = metrics.borrow_watched();
@@ -344,7 +370,7 @@ impl Task {
         // Servers may have other numbers in another version; the next report will be of this one.
         if Some(arrived.version) == self.version {
             judge.hear(arrived.from, arrived.reports, clock::now());
-            self.judgement_is_due = true;
+            self.judgement.call();
         }
     }
 
@@ -375,6 +401,10 @@ impl Task {
     /// A proposal has ended.
     fn settle(&mut self, about: About, command: &Command, response: Option<Response>) {
         self.proposed.remove(&about);
+        if let About::Subject(_) = about {
+            // What was not accepted may still be true, and the reports may say something else by now.
+            self.judgement.call();
+        }
         let Command::Control(control) = command else {
             return;
         };
