@@ -126,6 +126,10 @@ struct Task {
     /// Everything that is checked, and how long a report about it is fresh.
     fresh_for: BTreeMap<Subject, Duration>,
     version: Option<ConfigNumber>,
+    /// The youngest event in the log: no run of a script comes or goes without one.
+    events: u64,
+    /// Whether something has happened that the scripts wait for.
+    scripts_are_due: bool,
     /// The tenure that is judged in.
     judging: Option<(Here, Judge)>,
     announced: Option<Epoch>,
@@ -150,6 +154,8 @@ impl Health {
             scripts: Scripts::default(),
             fresh_for: BTreeMap::new(),
             version: None,
+            events: 0,
+            scripts_are_due: false,
             judging: None,
             announced: None,
             news: BTreeMap::new(),
@@ -163,7 +169,14 @@ impl Health {
         let mut tick = tokio::time::interval(REPORT_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let config = glimpses.borrow_and_update().config;
+            let (config, events) = {
+                let glimpse = glimpses.borrow_and_update();
+                (glimpse.config, glimpse.events)
+            };
+            if task.events != events {
+                task.events = events;
+                task.scripts_are_due = true;
+            }
             if task.version != Some(config) {
                 task.version = Some(config);
                 task.follow_the_version();
@@ -175,6 +188,7 @@ impl Health {
                 _ = tick.tick() => {
                     task.report.call();
                     task.judgement.call();
+                    task.scripts_are_due = true;
                 }
                 result = task.probes.next() => {
                     if task.probes.note(result) {
@@ -182,7 +196,10 @@ impl Health {
                     }
                 }
                 Some(arrived) = task.health.arrived.recv() => task.hear(arrived),
-                () = task.scripts.ended() => task.report.call(),
+                () = task.scripts.ended() => {
+                    task.report.call();
+                    task.scripts_are_due = true;
+                }
                 Some((about, command, response)) = task.proposals.next(),
                     if !task.proposals.is_empty() => task.settle(about, &command, response),
                 () = task.report.its_time(), if task.can_report() => {}
@@ -236,7 +253,9 @@ impl Task {
             let at_ms = unix_ms();
             self.propose(About::Tenure(epoch), Control::Active { epoch, at_ms });
         }
-        self.run_scripts(here);
+        if std::mem::replace(&mut self.scripts_are_due, false) {
+            self.run_scripts(here);
+        }
         if self.judgement.begins(now) {
             self.judge();
         }
@@ -279,11 +298,12 @@ impl Task {
 
     /// Tells the log what is to be told of scripts.
     fn run_scripts(&mut self, here: Here) {
-        let runs = self
+        let (scripts, now) = (&mut self.scripts, clock::now());
+        let found = self
             .health
             .machine
-            .read(|state| state.script_runs().clone());
-        for (run, next) in self.scripts.next(&runs, here, clock::now()) {
+            .read(|state| scripts.next(state.script_runs(), here, now));
+        for (run, next) in found {
             let step = match next {
                 Next::Begin => ScriptStep::Begin,
                 Next::End(how) => ScriptStep::End(how),
@@ -313,6 +333,7 @@ impl Task {
             (Here { me, epoch, since }, Judge::new(now))
         });
         self.scripts.begin_tenure();
+        self.scripts_are_due = true;
         self.news.clear();
         self.health.view.set(BTreeSet::new());
         self.report.call();
@@ -325,9 +346,8 @@ impl Task {
 
     /// Tells this ATM's word to the active one: to itself, or to who leads.
     fn tell(&mut self) {
-        let reports = self.probes.reports();
         if let Some((here, judge)) = &mut self.judging {
-            judge.hear(here.me, reports, clock::now());
+            judge.hear(here.me, self.probes.reports(), clock::now());
             self.judgement.call();
             return;
         }
@@ -353,7 +373,8 @@ impl Task {
         self.scripts.forget_all_but(&live);
         let address = (self.health.group.clone(), target, self.health.me.0);
         let version = self.version.unwrap_or(ConfigNumber(0));
-        let report = reports::to_wire(address, version, reports, self.scripts.words());
+        let words = self.scripts.words();
+        let report = reports::to_wire(address, version, self.probes.reports(), words);
         let other = other.clone();
         self.reporting = Some(Box::pin(async move {
             if let Err(status) = other.report(report, REPORT_TIMEOUT).await {
@@ -367,6 +388,7 @@ impl Task {
             return;
         };
         self.scripts.hear(arrived.from, arrived.scripts);
+        self.scripts_are_due = true;
         // Servers may have other numbers in another version; the next report will be of this one.
         if Some(arrived.version) == self.version {
             judge.hear(arrived.from, arrived.reports, clock::now());
@@ -401,6 +423,7 @@ impl Task {
     /// A proposal has ended.
     fn settle(&mut self, about: About, command: &Command, response: Option<Response>) {
         self.proposed.remove(&about);
+        self.scripts_are_due = true;
         if let About::Subject(_) = about {
             // What was not accepted may still be true, and the reports may say something else by now.
             self.judgement.call();
