@@ -4,17 +4,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt, stream};
-use model::command::{Command, Control, Refusal, Response as Outcome};
+use model::command::{Control, Response as Outcome};
 use model::health::{Event, HOST, Order, OverrideKey};
 use model::state::State;
 use proto::v1;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 
+use super::change::no_answer;
 use super::cluster::Cluster;
-use super::relay::CHANGE_TIMEOUT;
 use crate::health::unix_ms;
-use crate::raft::{Glimpse, StoredCommand};
+use crate::raft::Glimpse;
 
 /// Clients that follow the events of one ATM: each is a connection and a task that every entry of the log wakes.
 const EVENT_FOLLOWERS_MAX: usize = 64;
@@ -33,37 +33,23 @@ impl Cluster {
             server: request.server,
             service: request.service,
         };
-        let command = Command::Control(Control::Order {
+        let order = Control::Order {
             key: key.clone(),
             order,
             by: self.myself.name.clone(),
             at_ms: unix_ms(),
-        });
-        let write = self.raft.client_write(StoredCommand::from(&command));
-        let written = tokio::time::timeout(CHANGE_TIMEOUT, write).await;
-        let written = written.map_err(|_| {
-            Status::unavailable("no quorum committed the order in time; it may still be committed: see atmctl status")
-        })?;
-        let written = written.map_err(|error| Status::unavailable(error.to_string()))?;
-        match written.data {
-            Outcome::Health(changed) => Ok(v1::OrderServerReply {
-                changed,
-                connections: self.machine.read(|state| connections(state, &key)),
-                index: written.log_id.index(),
-            }),
-            Outcome::Refused(refusal @ Refusal::UnknownServer(_)) => {
-                Err(Status::not_found(refusal.to_string()))
-            }
-            Outcome::Refused(refusal) => Err(Status::failed_precondition(refusal.to_string())),
-            Outcome::None
-            | Outcome::Applied(_)
-            | Outcome::EpochBegun { .. }
-            | Outcome::EpochEnded
-            | Outcome::Registered
-            | Outcome::Forgotten(_)
-            | Outcome::Noted(_)
-            | Outcome::Connections { .. } => Err(Status::internal(super::change::OTHER_ANSWER)),
-        }
+        };
+        let late =
+            "no quorum committed the order in time; it may still be committed: see atmctl status";
+        let (outcome, index) = self.commit(order, late).await?;
+        let Outcome::Health(changed) = outcome else {
+            return Err(no_answer(outcome));
+        };
+        Ok(v1::OrderServerReply {
+            changed,
+            connections: self.machine.read(|state| connections(state, &key)),
+            index,
+        })
     }
 
     /// Events from the one after `request.after` on.
