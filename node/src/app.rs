@@ -130,8 +130,12 @@ impl App {
         if let Some(server) = self.server {
             server.stop().await?;
         }
-        // Last: while the server role has a VIP on this host, the kernel would answer stragglers for it.
-        if let Some(packets) = guarded {
+        // Last: while the server role has a VIP on this host, the kernel would answer stragglers for it. One that ended by itself has
+        // left its VIPs there, and the guard stays with them until the next start (ADR-0012).
+        let vips_are_left = matches!(outcome, Err(Reason::ServerEnded(_)));
+        if let Some(packets) = guarded
+            && !vips_are_left
+        {
             packets.unguard().await;
         }
         outcome.map_err(Failure)

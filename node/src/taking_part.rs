@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::api::{AdminService, Cluster, NodesService, Servers};
+use crate::api::{AdminService, Cluster, EventFollowers, NodesService, Servers};
 use crate::atm_role::Prepared;
 use crate::bootstrap::{self, Beginning, Myself, Other};
 use crate::channels::{self, MESSAGE_MAX, NODE_MESSAGE_MAX, TcpListener};
@@ -150,6 +150,7 @@ pub(crate) async fn take_part(
         servers,
         timeline: Arc::clone(&timeline),
         hand_overs,
+        event_followers: EventFollowers::new(),
         replicator: Arc::clone(&replicator),
         connections_max: prepared.file.config.atm_pool.num_connections as usize,
         timing,

@@ -68,10 +68,7 @@ pub struct Current {
 impl Current {
     /// The address of a host of this version.
     pub fn address(&self, host: &Host) -> Option<IpAddr> {
-        match host {
-            Host::Address(address) => Some(*address),
-            Host::Name(name) => self.hosts.get(name).copied(),
-        }
+        host.address(&self.hosts)
     }
 
     /// How packets reach the server at `address` whose line says `method`, in this version.

@@ -18,7 +18,7 @@ use crate::tenure::{HandOver, HandOverError};
 use crate::timing::Timing;
 
 /// What a bug would make: commands and their answers belong together.
-pub(super) const OTHER_ANSWER: &str = "the state machine gave another command's answer";
+const OTHER_ANSWER: &str = "the state machine gave another command's answer";
 
 impl Cluster {
     pub(super) async fn failover(
@@ -116,40 +116,23 @@ impl Cluster {
                 ..Default::default()
             });
         }
-        let command = Command::Control(Control::ApplyConfig {
+        let version = Control::ApplyConfig {
             source: file.source,
             hosts: file.hosts,
             expected,
             by: self.myself.name.clone(),
-        });
-        let write = self.raft.client_write(StoredCommand::from(&command));
-        let written = tokio::time::timeout(CHANGE_TIMEOUT, write).await.map_err(|_| {
-            Status::unavailable("no quorum committed the version in time; it may still be committed: see atmctl config show")
-        })?;
-        let written = written.map_err(|error| Status::unavailable(error.to_string()))?;
-        match written.data {
-            Outcome::Applied(number) => {
-                let index = written.log_id.index();
-                Ok(v1::ApplyConfigReply {
-                    version: number.0,
-                    index,
-                    problems,
-                    unchanged: false,
-                })
-            }
-            Outcome::Refused(refusal @ Refusal::OtherVersion { .. }) => {
-                Err(Status::aborted(refusal.to_string()))
-            }
-            Outcome::Refused(refusal) => Err(Status::failed_precondition(refusal.to_string())),
-            Outcome::None
-            | Outcome::EpochBegun { .. }
-            | Outcome::EpochEnded
-            | Outcome::Registered
-            | Outcome::Forgotten(_)
-            | Outcome::Health(_)
-            | Outcome::Noted(_)
-            | Outcome::Connections { .. } => Err(Status::internal(OTHER_ANSWER)),
-        }
+        };
+        let late = "no quorum committed the version in time; it may still be committed: see atmctl config show";
+        let (outcome, index) = self.commit(version, late).await?;
+        let Outcome::Applied(number) = outcome else {
+            return Err(no_answer(outcome));
+        };
+        Ok(v1::ApplyConfigReply {
+            version: number.0,
+            index,
+            problems,
+            unchanged: false,
+        })
     }
 
     pub(super) async fn forget_atm(
@@ -183,27 +166,53 @@ impl Cluster {
                 )));
             }
         }
-        let command = Command::Control(Control::Forget { node: NodeId(node) });
-        let write = self.raft.client_write(StoredCommand::from(&command));
-        let written = tokio::time::timeout(CHANGE_TIMEOUT, write).await;
-        let written = written.map_err(|_| Status::unavailable("no quorum committed it in time"))?;
-        match written
-            .map_err(|error| Status::unavailable(error.to_string()))?
-            .data
-        {
-            Outcome::Forgotten(incarnation) => Ok(v1::ForgetAtmReply {
-                name,
-                incarnation: incarnation.unwrap_or_default(),
-            }),
-            Outcome::Refused(refusal) => Err(Status::failed_precondition(refusal.to_string())),
-            Outcome::None
-            | Outcome::Applied(_)
-            | Outcome::EpochBegun { .. }
-            | Outcome::EpochEnded
-            | Outcome::Registered
-            | Outcome::Health(_)
-            | Outcome::Noted(_)
-            | Outcome::Connections { .. } => Err(Status::internal(OTHER_ANSWER)),
+        let forget = Control::Forget { node: NodeId(node) };
+        let (outcome, _) = self
+            .commit(forget, "no quorum committed it in time")
+            .await?;
+        let Outcome::Forgotten(incarnation) = outcome else {
+            return Err(no_answer(outcome));
+        };
+        Ok(v1::ForgetAtmReply {
+            name,
+            incarnation: incarnation.unwrap_or_default(),
+        })
+    }
+
+    /// Has a command committed, and returns its outcome and its index. `late`: what an operator is told when its time is over.
+    pub(super) async fn commit(
+        &self,
+        control: Control,
+        late: &'static str,
+    ) -> Result<(Outcome, u64), Status> {
+        let command = StoredCommand::from(&Command::Control(control));
+        let write = self.raft.client_write(command);
+        match tokio::time::timeout(CHANGE_TIMEOUT, write).await {
+            Ok(Ok(written)) => Ok((written.data, written.log_id.index())),
+            Ok(Err(error)) => Err(Status::unavailable(error.to_string())),
+            Err(_) => Err(Status::unavailable(late)),
         }
+    }
+}
+
+/// The status where a command has another outcome than the one that is its answer.
+pub(super) fn no_answer(outcome: Outcome) -> Status {
+    match outcome {
+        Outcome::Refused(refusal @ Refusal::UnknownServer(_)) => {
+            Status::not_found(refusal.to_string())
+        }
+        Outcome::Refused(refusal @ Refusal::OtherVersion { .. }) => {
+            Status::aborted(refusal.to_string())
+        }
+        Outcome::Refused(refusal) => Status::failed_precondition(refusal.to_string()),
+        Outcome::None
+        | Outcome::Applied(_)
+        | Outcome::EpochBegun { .. }
+        | Outcome::EpochEnded
+        | Outcome::Registered
+        | Outcome::Forgotten(_)
+        | Outcome::Health(_)
+        | Outcome::Noted(_)
+        | Outcome::Connections { .. } => Status::internal(OTHER_ANSWER),
     }
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
 
+use super::orders::EventFollowers;
 use super::servers::Servers;
 use crate::bootstrap::{Myself, Other};
 use crate::conflicts::Conflicts;
@@ -39,6 +40,8 @@ pub(crate) struct Cluster {
     pub(crate) timeline: Arc<Mutex<Timeline>>,
     /// Where hand-overs are asked for.
     pub(crate) hand_overs: mpsc::Sender<HandOver>,
+    /// Places for those who follow the events.
+    pub(crate) event_followers: EventFollowers,
     /// Of the replicator.
     pub(crate) replicator: Arc<ReplicatorCounters>,
     /// Connections this process has room for.

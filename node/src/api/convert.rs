@@ -201,23 +201,27 @@ fn virtual_service(
 
 /// Every server with what it offers. A server that left the configuration is shown while it has connections.
 pub(super) fn servers(state: &State) -> Vec<v1::ServerStatus> {
+    // Every server is looked up in every virtual service; each of them is asked once.
+    let offered: BTreeMap<(VirtualServiceId, ServerId), u16> = state
+        .services()
+        .keys()
+        .flat_map(|service| {
+            let offered = state.offered(*service).into_iter();
+            offered.map(|(server, weight)| ((*service, server), weight))
+        })
+        .collect();
     let server_status = |(id, entry): (&ServerId, &ServerEntry)| {
+        let serves = state.services_of(*id);
         let mut services: Vec<v1::ServerServiceStatus> = Vec::new();
         for (service_id, service) in state.services() {
-            let weight = state
-                .offered(*service_id)
-                .into_iter()
-                .find(|(server, _)| server == id)
-                .map(|(_, weight)| weight);
+            let weight = offered.get(&(*service_id, *id)).copied();
             let connections = state
                 .connections()
                 .counts()
                 .get(&(*service_id, *id))
                 .copied()
                 .unwrap_or(0);
-            let fallback = weight.is_none()
-                && service.configured
-                && state.services_of(*id).contains(&service.name);
+            let fallback = weight.is_none() && service.configured && serves.contains(&service.name);
             if weight.is_none() && connections == 0 && !fallback {
                 continue;
             }

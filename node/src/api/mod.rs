@@ -14,5 +14,6 @@ mod status;
 mod trace;
 
 pub(crate) use cluster::Cluster;
+pub(crate) use orders::EventFollowers;
 pub(crate) use servers::{NodesService, Servers};
 pub(crate) use service::AdminService;

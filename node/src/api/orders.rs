@@ -4,16 +4,20 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt, stream};
-use model::command::{Command, Control, Refusal, Response as Outcome};
+use model::command::{Control, Response as Outcome};
 use model::health::{Event, HOST, Order, OverrideKey};
 use model::state::State;
 use proto::v1;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 
+use super::change::no_answer;
 use super::cluster::Cluster;
-use super::relay::CHANGE_TIMEOUT;
 use crate::health::unix_ms;
-use crate::raft::{Glimpse, StoredCommand};
+use crate::raft::Glimpse;
+
+/// Clients that follow the events of one ATM: each is a connection and a task that every entry of the log wakes.
+const EVENT_FOLLOWERS_MAX: usize = 64;
 
 /// What `Events` answers.
 pub(super) type EventPages = Pin<Box<dyn Stream<Item = Result<v1::EventsReply, Status>> + Send>>;
@@ -29,53 +33,63 @@ impl Cluster {
             server: request.server,
             service: request.service,
         };
-        let command = Command::Control(Control::Order {
+        let order = Control::Order {
             key: key.clone(),
             order,
             by: self.myself.name.clone(),
             at_ms: unix_ms(),
-        });
-        let write = self.raft.client_write(StoredCommand::from(&command));
-        let written = tokio::time::timeout(CHANGE_TIMEOUT, write).await;
-        let written = written.map_err(|_| {
-            Status::unavailable("no quorum committed the order in time; it may still be committed: see atmctl status")
-        })?;
-        let written = written.map_err(|error| Status::unavailable(error.to_string()))?;
-        match written.data {
-            Outcome::Health(changed) => Ok(v1::OrderServerReply {
-                changed,
-                connections: self.machine.read(|state| connections(state, &key)),
-                index: written.log_id.index(),
-            }),
-            Outcome::Refused(refusal @ Refusal::UnknownServer(_)) => {
-                Err(Status::not_found(refusal.to_string()))
-            }
-            Outcome::Refused(refusal) => Err(Status::failed_precondition(refusal.to_string())),
-            Outcome::None
-            | Outcome::Applied(_)
-            | Outcome::EpochBegun { .. }
-            | Outcome::EpochEnded
-            | Outcome::Registered
-            | Outcome::Forgotten(_)
-            | Outcome::Noted(_)
-            | Outcome::Connections { .. } => Err(Status::internal(super::change::OTHER_ANSWER)),
-        }
+        };
+        let late =
+            "no quorum committed the order in time; it may still be committed: see atmctl status";
+        let (outcome, index) = self.commit(order, late).await?;
+        let Outcome::Health(changed) = outcome else {
+            return Err(no_answer(outcome));
+        };
+        Ok(v1::OrderServerReply {
+            changed,
+            connections: self.machine.read(|state| connections(state, &key)),
+            index,
+        })
     }
 
     /// Events from the one after `request.after` on.
-    pub(super) fn events(self: Arc<Self>, request: &v1::EventsRequest) -> EventPages {
+    pub(super) fn events(
+        self: Arc<Self>,
+        request: &v1::EventsRequest,
+    ) -> Result<EventPages, Status> {
+        let place = request.follow.then(|| self.event_followers.place());
+        let place = place.transpose()?;
         let reader = Reader {
             glimpses: self.machine.watch(),
             after: request.after,
             first: true,
-            follow: request.follow,
+            place,
             cluster: self,
         };
-        stream::unfold(reader, |mut reader| async move {
+        let pages = stream::unfold(reader, |mut reader| async move {
             let page = reader.next().await?;
             Some((Ok(page), reader))
+        });
+        Ok(pages.boxed())
+    }
+}
+
+/// Places for those who follow the events of this ATM.
+pub(crate) struct EventFollowers(Arc<Semaphore>);
+
+impl EventFollowers {
+    /// All of them are free.
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(EVENT_FOLLOWERS_MAX)))
+    }
+
+    fn place(&self) -> Result<OwnedSemaphorePermit, Status> {
+        let place = Arc::clone(&self.0).try_acquire_owned();
+        place.map_err(|_full| {
+            Status::resource_exhausted(format!(
+                "{EVENT_FOLLOWERS_MAX} clients follow the events of this ATM already"
+            ))
         })
-        .boxed()
     }
 }
 
@@ -85,31 +99,31 @@ struct Reader {
     glimpses: tokio::sync::watch::Receiver<Glimpse>,
     after: u64,
     first: bool,
-    follow: bool,
+    /// Only who has one follows.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl Reader {
     /// The next events; the first answer comes at once, even with none.
     async fn next(&mut self) -> Option<v1::EventsReply> {
-        loop {
-            self.glimpses.borrow_and_update();
-            let after = self.after;
-            let events: Vec<v1::Event> = self
-                .cluster
-                .machine
-                .read(|state| state.events().since(after).map(event).collect());
-            let first = std::mem::replace(&mut self.first, false);
-            if first || !events.is_empty() {
-                let oldest = events.first().map_or(after + 1, |event| event.number);
-                // Who asks for all of them misses none of those that are not kept any more.
-                let missed = if after == 0 { 0 } else { oldest - after - 1 };
-                self.after = events.last().map_or(after, |event| event.number);
-                return Some(v1::EventsReply { events, missed });
-            }
-            if !self.follow || self.glimpses.changed().await.is_err() {
-                return None;
-            }
+        let after = self.after;
+        if !std::mem::replace(&mut self.first, false) {
+            self.place.as_ref()?;
+            // The log has many entries for one event, and every one of them is glimpsed.
+            let comes = self.glimpses.wait_for(|glimpse| glimpse.events > after);
+            comes.await.ok()?;
         }
+        let events: Vec<v1::Event> = self
+            .cluster
+            .machine
+            .read(|state| state.events().since(after).map(event).collect());
+        // Who asks for all of them misses none of those that are not kept any more.
+        let missed = match events.first() {
+            Some(oldest) if after > 0 => oldest.number - after - 1,
+            Some(_) | None => 0,
+        };
+        self.after = events.last().map_or(after, |event| event.number);
+        Some(v1::EventsReply { events, missed })
     }
 }
 
@@ -155,5 +169,22 @@ fn event(event: &Event) -> v1::Event {
         server: event.server.clone(),
         service: event.service.clone(),
         text: event.text.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_follow_and_no_more() {
+        let followers = EventFollowers::new();
+        let mut places: Vec<_> = (0..EVENT_FOLLOWERS_MAX)
+            .map(|_| followers.place().unwrap())
+            .collect();
+        let refused = followers.place().unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+        places.pop();
+        assert!(followers.place().is_ok(), "one has left");
     }
 }

@@ -154,11 +154,8 @@ impl Follower {
 
     /// What the present version asks of the server. There is no version in a group that has just been made.
     fn plan(&mut self) -> Option<NodePlan> {
-        let current = self
-            .servers
-            .machine
-            .read(|state| state.current().cloned())?;
-        let remnants = Arc::clone(&self.versions.borrow_and_update().remnants);
+        let in_force = self.versions.borrow_and_update().clone();
+        let (current, remnants) = (in_force.current?, in_force.remnants);
         let plan = plan(&self.servers.group, &current, &self.names, &remnants);
         let address = plan.part.as_ref().map(|part| part.address);
         if address != self.address {

@@ -182,7 +182,7 @@ impl Admin for AdminService {
         request: Request<v1::EventsRequest>,
     ) -> Result<Response<Self::EventsStream>, Status> {
         let cluster = Arc::clone(self.cluster()?);
-        Ok(Response::new(cluster.events(request.get_ref())))
+        cluster.events(request.get_ref()).map(Response::new)
     }
 
     async fn counters(

@@ -3,6 +3,7 @@
 //! One task, and one more for each subject that is checked, each ping, agent and script that is under way. The active ATM proposes
 //! what a majority says and the log does not have; verdicts, and the scripts that follow from them, are replicated.
 
+mod pace;
 mod ping;
 mod probes;
 mod reports;
@@ -32,6 +33,7 @@ use crate::bootstrap::Other;
 use crate::clock;
 use crate::lease::LeaseKeeper;
 use crate::raft::{Machine, Raft, StoredCommand};
+use pace::Paced;
 use probes::Probes;
 use scripts::{Here, Next, Scripts};
 
@@ -46,6 +48,7 @@ const REPORT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A proposal that is not committed by then is made again if it is still true.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// How long what was refused is not proposed again: short beside a check, long beside a round of the loop.
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 
@@ -123,40 +126,57 @@ struct Task {
     /// Everything that is checked, and how long a report about it is fresh.
     fresh_for: BTreeMap<Subject, Duration>,
     version: Option<ConfigNumber>,
+    /// The youngest event in the log: no run of a script comes or goes without one.
+    events: u64,
+    /// Whether something has happened that the scripts wait for.
+    scripts_are_due: bool,
     /// The tenure that is judged in.
     judging: Option<(Here, Judge)>,
     announced: Option<Epoch>,
+    /// What was found when it was judged last, and for want of room is not proposed yet.
+    news: BTreeMap<Subject, (bool, String)>,
     proposals: FuturesUnordered<Proposal>,
     proposed: BTreeSet<About>,
     /// The report under way.
     reporting: Option<BoxFuture<'static, ()>>,
-    report_is_due: bool,
-    /// Something was heard, or time has passed, since it was judged last.
-    judgement_is_due: bool,
+    report: Paced,
+    /// Called for where something was heard, a proposal has ended or time has passed.
+    judgement: Paced,
 }
 
 impl Health {
     /// Runs until `stop`.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let mut glimpses = self.machine.watch();
+        let now = tokio::time::Instant::now();
         let mut task = Task {
             probes: Probes::new(self.me.0),
             scripts: Scripts::default(),
             fresh_for: BTreeMap::new(),
             version: None,
+            events: 0,
+            scripts_are_due: false,
             judging: None,
             announced: None,
+            news: BTreeMap::new(),
             proposals: FuturesUnordered::new(),
             proposed: BTreeSet::new(),
             reporting: None,
-            report_is_due: false,
-            judgement_is_due: false,
+            report: Paced::new(now),
+            judgement: Paced::new(now),
             health: self,
         };
         let mut tick = tokio::time::interval(REPORT_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let config = glimpses.borrow_and_update().config;
+            let (config, events) = {
+                let glimpse = glimpses.borrow_and_update();
+                (glimpse.config, glimpse.events)
+            };
+            if task.events != events {
+                task.events = events;
+                task.scripts_are_due = true;
+            }
             if task.version != Some(config) {
                 task.version = Some(config);
                 task.follow_the_version();
@@ -166,16 +186,24 @@ impl Health {
                 () = stop.cancelled() => return,
                 changed = glimpses.changed() => if changed.is_err() { return },
                 _ = tick.tick() => {
-                    task.report_is_due = true;
-                    task.judgement_is_due = true;
+                    task.report.call();
+                    task.judgement.call();
+                    task.scripts_are_due = true;
                 }
                 result = task.probes.next() => {
-                    task.report_is_due |= task.probes.note(result);
+                    if task.probes.note(result) {
+                        task.report.call();
+                    }
                 }
                 Some(arrived) = task.health.arrived.recv() => task.hear(arrived),
-                () = task.scripts.ended() => task.report_is_due = true,
+                () = task.scripts.ended() => {
+                    task.report.call();
+                    task.scripts_are_due = true;
+                }
                 Some((about, command, response)) = task.proposals.next(),
                     if !task.proposals.is_empty() => task.settle(about, &command, response),
+                () = task.report.its_time(), if task.can_report() => {}
+                () = task.judgement.its_time(), if task.judging.is_some() => {}
                 () = wait(&mut task.reporting) => task.reporting = None,
             }
         }
@@ -204,14 +232,18 @@ impl Task {
         self.fresh_for = fresh
             .map(|(subject, target)| (subject, target.fresh_for()))
             .collect();
-        self.report_is_due = true;
+        // The servers of the news may have other numbers.
+        self.news.clear();
+        self.report.call();
+        self.judgement.call();
     }
 
     /// Everything that follows from what is known now.
     fn act(&mut self) {
         self.follow_the_lease();
-        if self.report_is_due {
-            self.report();
+        let now = tokio::time::Instant::now();
+        if self.can_report() && self.report.begins(now) {
+            self.tell();
         }
         let Some(here) = self.judging.as_ref().map(|(here, _)| *here) else {
             return;
@@ -221,24 +253,37 @@ impl Task {
             let at_ms = unix_ms();
             self.propose(About::Tenure(epoch), Control::Active { epoch, at_ms });
         }
-        self.run_scripts(here);
-        if !std::mem::replace(&mut self.judgement_is_due, false) {
-            return;
+        if std::mem::replace(&mut self.scripts_are_due, false) {
+            self.run_scripts(here);
         }
+        if self.judgement.begins(now) {
+            self.judge();
+        }
+        self.propose_news(here);
+    }
+
+    /// Finds what the log does not have of what a majority says.
+    fn judge(&mut self) {
         let Some((_, judge)) = &self.judging else {
             return;
         };
         let atms = self.health.others.len() + 1;
         let judgement = judge.judge(&self.fresh_for, atms, clock::now());
         self.health.view.set(judgement.suspected);
-        let news = self.health.machine.read(|state| {
+        self.news = self.health.machine.read(|state| {
             let verdicts = judgement.verdicts.into_iter();
             let news = verdicts.filter(|((server, service), (up, _))| {
                 state.finding(*server, service).is_none() != *up
             });
-            news.collect::<Vec<_>>()
+            news.collect()
         });
-        for (subject, (healthy, reason)) in news {
+    }
+
+    /// Proposes as much of the news as there is room for.
+    fn propose_news(&mut self, here: Here) {
+        while self.proposals.len() < PROPOSALS_MAX
+            && let Some((subject, (healthy, reason))) = self.news.pop_first()
+        {
             let about = About::Subject(subject.clone());
             let verdict = Control::Verdict {
                 epoch: here.epoch,
@@ -253,11 +298,12 @@ impl Task {
 
     /// Tells the log what is to be told of scripts.
     fn run_scripts(&mut self, here: Here) {
-        let runs = self
+        let (scripts, now) = (&mut self.scripts, clock::now());
+        let found = self
             .health
             .machine
-            .read(|state| state.script_runs().clone());
-        for (run, next) in self.scripts.next(&runs, here, clock::now()) {
+            .read(|state| scripts.next(state.script_runs(), here, now));
+        for (run, next) in found {
             let step = match next {
                 Next::Begin => ScriptStep::Begin,
                 Next::End(how) => ScriptStep::End(how),
@@ -287,23 +333,24 @@ impl Task {
             (Here { me, epoch, since }, Judge::new(now))
         });
         self.scripts.begin_tenure();
+        self.scripts_are_due = true;
+        self.news.clear();
         self.health.view.set(BTreeSet::new());
-        self.report_is_due = true;
+        self.report.call();
+    }
+
+    /// Whether a report would go out: to another ATM one after the other does.
+    fn can_report(&self) -> bool {
+        self.judging.is_some() || self.reporting.is_none()
     }
 
     /// Tells this ATM's word to the active one: to itself, or to who leads.
-    fn report(&mut self) {
-        let reports = self.probes.reports();
+    fn tell(&mut self) {
         if let Some((here, judge)) = &mut self.judging {
-            judge.hear(here.me, reports, clock::now());
-            self.report_is_due = false;
-            self.judgement_is_due = true;
+            judge.hear(here.me, self.probes.reports(), clock::now());
+            self.judgement.call();
             return;
         }
-        if self.reporting.is_some() {
-            return;
-        }
-        self.report_is_due = false;
         let leader = {
             let metrics = self.health.raft.metrics();
             let metrics = metrics.borrow_watched();
@@ -326,7 +373,8 @@ impl Task {
         self.scripts.forget_all_but(&live);
         let address = (self.health.group.clone(), target, self.health.me.0);
         let version = self.version.unwrap_or(ConfigNumber(0));
-        let report = reports::to_wire(address, version, reports, self.scripts.words());
+        let words = self.scripts.words();
+        let report = reports::to_wire(address, version, self.probes.reports(), words);
         let other = other.clone();
         self.reporting = Some(Box::pin(async move {
             if let Err(status) = other.report(report, REPORT_TIMEOUT).await {
@@ -340,10 +388,11 @@ impl Task {
             return;
         };
         self.scripts.hear(arrived.from, arrived.scripts);
+        self.scripts_are_due = true;
         // Servers may have other numbers in another version; the next report will be of this one.
         if Some(arrived.version) == self.version {
             judge.hear(arrived.from, arrived.reports, clock::now());
-            self.judgement_is_due = true;
+            self.judgement.call();
         }
     }
 
@@ -359,12 +408,14 @@ impl Task {
                 Ok(Ok(written)) => Some(written.data),
                 Ok(Err(error)) => {
                     debug!(%error, "a verdict is not committed");
-                    // A leader that hands over refuses at once, under a lease that is still good.
-                    tokio::time::sleep(REFUSED_PAUSE).await;
                     None
                 }
                 Err(_) => None,
             };
+            // Refused at once, under a lease that is still good: by a leader that hands over, or by the state, whose epoch has ended.
+            if matches!(response, None | Some(Response::Refused(_))) {
+                tokio::time::sleep(REFUSED_PAUSE).await;
+            }
             (about, command, response)
         }));
     }
@@ -372,6 +423,11 @@ impl Task {
     /// A proposal has ended.
     fn settle(&mut self, about: About, command: &Command, response: Option<Response>) {
         self.proposed.remove(&about);
+        self.scripts_are_due = true;
+        if let About::Subject(_) = about {
+            // What was not accepted may still be true, and the reports may say something else by now.
+            self.judgement.call();
+        }
         let Command::Control(control) = command else {
             return;
         };

@@ -1,6 +1,7 @@
 //! ICMP echo to servers, over one raw socket for each IP version.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -10,10 +11,11 @@ use tracing::warn;
 /// About as much as ping(8) sends.
 const PAYLOAD: &[u8] = b"cluster router health check; an answer is all it asks";
 
-/// Pings. Clones share the sockets.
+/// Pings. Clones share the sockets and the numbers of pings.
 #[derive(Clone, Default)]
 pub(super) struct Pinger {
     sockets: Arc<[OnceLock<Option<Client>>; 2]>,
+    next: Arc<AtomicU16>,
 }
 
 impl Pinger {
@@ -24,11 +26,13 @@ impl Pinger {
         timeout: Duration,
     ) -> Option<Result<(), String>> {
         let client = self.socket(address)?;
-        // Answers are told apart by these, and by the address.
+        // Answers are told apart by these, and by the address: one that comes after its time is not the next one's, and two `Server`
+        // lines may have one address. A number comes again when the timeout of its last ping is long over.
+        let sequence = PingSequence(self.next.fetch_add(1, Ordering::Relaxed));
         let identifier = PingIdentifier(u16::try_from(std::process::id() & 0xffff).unwrap_or(0));
         let mut pinger = client.pinger(address, identifier).await;
         pinger.timeout(timeout);
-        Some(match pinger.ping(PingSequence(0), PAYLOAD).await {
+        Some(match pinger.ping(sequence, PAYLOAD).await {
             Ok(_answer) => Ok(()),
             Err(SurgeError::Timeout { .. }) => Err(format!("no answer to a ping in {timeout:?}")),
             Err(error) => Err(format!("ping: {error}")),
@@ -50,5 +54,22 @@ impl Pinger {
                 .ok()
         };
         socket.get_or_init(open).as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn two_pings_of_one_address_are_two() {
+        let (pinger, timeout) = (Pinger::default(), Duration::from_secs(5));
+        let ping = || pinger.ping(Ipv4Addr::LOCALHOST.into(), timeout);
+        let (one, other) = tokio::join!(ping(), ping());
+        // Whoever may not open the socket has no word about either.
+        assert_eq!(one, other);
+        assert_ne!(one.map(|answer| answer.is_ok()), Some(false));
     }
 }

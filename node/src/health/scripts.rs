@@ -12,7 +12,7 @@ use model::Instant;
 use model::health::ScriptRun;
 use model::health::judge::GRACE;
 use model::ids::{Epoch, NodeId};
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
 use tracing::{info, warn};
 
 use super::transaction::agent_target;
@@ -35,7 +35,9 @@ pub(crate) struct Word {
 /// The scripts of this process.
 #[derive(Default)]
 pub(super) struct Scripts {
-    tasks: JoinSet<(u64, String)>,
+    tasks: JoinSet<String>,
+    /// The runs of the tasks.
+    running: BTreeMap<task::Id, u64>,
     /// Runs that this process began; with their ends, once they have one.
     mine: BTreeMap<u64, Option<String>>,
     /// What other ATMs said in this tenure.
@@ -143,9 +145,8 @@ impl Scripts {
         if self.mine.contains_key(&number) {
             return;
         }
-        self.mine.insert(number, None);
         let run = run.clone();
-        self.tasks.spawn(async move {
+        self.spawn(number, async move {
             let target = agent_target(run.address, run.port, run.protocol);
             let limits = Limits::within(TIME_MAX);
             let ended = program::run(Path::new(&run.program), &target, &limits).await;
@@ -155,19 +156,28 @@ impl Scripts {
             } else {
                 warn!(program, server, service, up = run.up, %ended, "script failed");
             }
-            (number, ended.to_string())
+            ended.to_string()
         });
+    }
+
+    fn spawn(&mut self, number: u64, script: impl Future<Output = String> + Send + 'static) {
+        self.mine.insert(number, None);
+        let id = self.tasks.spawn(script).id();
+        self.running.insert(id, number);
     }
 
     /// Returns when a script has ended.
     pub(super) async fn ended(&mut self) {
-        match self.tasks.join_next().await {
-            Some(Ok((number, how))) => {
-                self.mine.insert(number, Some(how));
+        let (id, how) = match self.tasks.join_next_with_id().await {
+            Some(Ok(ended)) => ended,
+            Some(Err(error)) => {
+                warn!(%error, "a script's task failed");
+                (error.id(), format!("nobody knows: {error}"))
             }
-            // A task that panicked has no number; its run is begun again by the next tenure.
-            Some(Err(error)) => warn!(%error, "a script's task failed"),
             None => std::future::pending().await,
+        };
+        if let Some(number) = self.running.remove(&id) {
+            self.mine.insert(number, Some(how));
         }
     }
 }
@@ -224,6 +234,20 @@ mod tests {
         let found = next(&mut scripts, &runs[1..2], 0);
         assert_eq!(found, [(2, Next::Begin)], "the first has ended");
         assert_eq!(scripts.words(), [], "the log has the ends of both");
+    }
+
+    #[tokio::test]
+    async fn one_whose_task_fails_has_ended_too() {
+        let mut scripts = Scripts::default();
+        let runs = [(1, run("a", Some((5, 1)))), (2, run("a", None))];
+        scripts.spawn(1, async { panic!("on purpose") });
+        assert_eq!(next(&mut scripts, &runs, 0), [], "it runs");
+        scripts.ended().await;
+        let told = next(&mut scripts, &runs, 0);
+        assert!(
+            matches!(&told[..], [(1, Next::End(how))] if how.starts_with("nobody knows: ")),
+            "{told:?}"
+        );
     }
 
     #[test]

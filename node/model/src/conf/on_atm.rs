@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::types::{Config, ForwardingMethod, Host};
+use super::types::{Config, ForwardingMethod};
 
 impl ForwardingMethod {
     /// What this method is when the server is an ATM; `None`: it cannot be.
@@ -30,10 +30,8 @@ impl Config {
         address: IpAddr,
         hosts: &BTreeMap<String, IpAddr>,
     ) -> ForwardingMethod {
-        let is_atm = self.atm_pool.atms.iter().any(|atm| match &atm.host {
-            Host::Address(atm) => *atm == address,
-            Host::Name(name) => hosts.get(name) == Some(&address),
-        });
+        let mut atms = self.atm_pool.atms.iter();
+        let is_atm = atms.any(|atm| atm.host.address(hosts) == Some(address));
         if is_atm {
             // A version that is in force since before `nat` to an ATM was refused keeps what it says.
             method.towards_atm().unwrap_or(method)

@@ -1,6 +1,6 @@
 //! A checked configuration. Names of hosts are kept as written; their addresses belong to a version, not to the file.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -93,6 +93,15 @@ impl Host {
         match self {
             Self::Address(_) => None,
             Self::Name(name) => Some(name),
+        }
+    }
+
+    /// Its address, where `hosts` has those of names.
+    #[must_use]
+    pub fn address(&self, hosts: &BTreeMap<String, IpAddr>) -> Option<IpAddr> {
+        match self {
+            Self::Address(address) => Some(*address),
+            Self::Name(name) => hosts.get(name).copied(),
         }
     }
 }

@@ -12,7 +12,7 @@ use super::{Subject, bounded};
 use crate::Instant;
 use crate::ids::NodeId;
 
-/// How long a new active ATM waits for the reports of a majority: others report to it each second or so.
+/// How long a new active ATM waits for the reports of a majority: others report to it every two seconds.
 pub const GRACE: Duration = Duration::from_secs(5);
 
 /// An ATM with fewer subjects cannot see "everything" down.

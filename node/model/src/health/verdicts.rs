@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{EventKind, Events, Finding, HOST, Health, Mode, Subject, bounded};
 use crate::command::{Refusal, Response};
-use crate::conf::{Agent, OnDown, ServerPool, Service};
+use crate::conf::{OnDown, ServerPool, Service};
 use crate::ids::{Epoch, ServerId, VirtualServiceId};
 use crate::state::{ServiceEntry, State};
 
@@ -152,7 +152,7 @@ impl State {
             reason,
         } = verdict;
         let (server, service) = (subject.0, subject.1.clone());
-        if !self.is_checked(server, &service) {
+        if !self.targets_of(server).contains_key(&subject) {
             return Err(Refusal::Unknown);
         }
         let services = self.services_of(server);
@@ -212,32 +212,10 @@ impl State {
         }
     }
 
-    /// Whether the configuration has a subject checked.
-    fn is_checked(&self, server: ServerId, service: &str) -> bool {
-        let Some(current) = &self.current else {
-            return false;
-        };
-        let services = self.services_of(server);
-        let (name, config) = (self.servers.get(&server), &current.config);
-        let name = name.map(|known| known.name.as_str());
-        match service {
-            HOST => {
-                let mut servers = config.servers.iter();
-                !services.is_empty()
-                    && servers.any(|known| Some(known.name.as_str()) == name && !known.noping)
-            }
-            service => {
-                let mut known = config.services.iter();
-                services.contains(service)
-                    && known.any(|known| known.name == service && known.agent != Agent::None)
-            }
-        }
-    }
-
     /// Verdicts outlive a version only for what the next one still has checked.
     pub(crate) fn drop_stale_verdicts(&mut self) {
         let mut stale = self.down.clone();
-        stale.retain(|(server, service)| !self.is_checked(*server, service));
+        stale.retain(|subject| !self.targets_of(subject.0).contains_key(subject));
         for subject in stale {
             self.set_down(subject, false);
         }

@@ -18,10 +18,7 @@ impl Resolved<'_> {
     /// The address of a host in it.
     #[must_use]
     pub fn address(&self, host: &Host) -> Option<IpAddr> {
-        match host {
-            Host::Address(address) => Some(*address),
-            Host::Name(name) => self.hosts.get(name).copied(),
-        }
+        host.address(self.hosts)
     }
 
     /// The ATMs in order of promotion: as AtmPool writes them, and their addresses.

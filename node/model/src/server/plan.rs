@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::{Method, Names, Resolved};
-use crate::conf::{ForwardingMethod, Host, Server, VirtualHost};
+use crate::conf::{Config, ForwardingMethod, Host, Server, VirtualHost};
 use crate::ids::VirtualServiceId;
 use crate::state::State;
 use crate::version::offers;
@@ -108,7 +108,11 @@ pub fn remnants(state: &State) -> BTreeMap<IpAddr, Remnant> {
         .filter_map(|(id, service)| {
             let current = state.current().filter(|_| service.configured)?;
             let offers = offers(current, &service.virtual_host, &service.name);
-            Some((*id, offers.map(|(server, _)| server.name).collect()))
+            let offering = offers.map(|(server, _)| server.name);
+            let fallback = fallbacks(&current.config)
+                .find(|(of, _)| *of == service.name)
+                .map(|(_, server)| server.to_owned());
+            Some((*id, offering.chain(fallback).collect()))
         })
         .collect();
     for ((service, server), count) in state.connections().counts() {
@@ -175,14 +179,28 @@ impl ServerPart {
     }
 }
 
-/// Whether one of these servers is in a pool behind the virtual host.
+/// Whether one of these servers is in a pool behind the virtual host, or the fallback of a service that such a pool offers.
 fn is_served_by(file: &Resolved<'_>, host: &VirtualHost, servers: &[&str]) -> bool {
+    let falls_back: Vec<&str> = fallbacks(file.config)
+        .filter(|(_, server)| servers.contains(server))
+        .map(|(service, _)| service)
+        .collect();
     file.config
         .server_pools
         .iter()
         .filter(|pool| host.server_pools.contains(&pool.name))
         .flat_map(|pool| &pool.servers)
-        .any(|added| servers.contains(&added.server.as_str()))
+        .any(|added| {
+            let mut offers = added.offers.iter();
+            servers.contains(&added.server.as_str())
+                || offers.any(|offer| falls_back.contains(&offer.service.as_str()))
+        })
+}
+
+/// Services with the server that takes their connections when nobody who offers them does. It need not be in a pool.
+fn fallbacks(config: &Config) -> impl Iterator<Item = (&str, &str)> {
+    let services = config.services.iter();
+    services.filter_map(|service| Some((service.name.as_str(), service.fallback.as_deref()?)))
 }
 
 /// The addresses that the tunnel of a server at `address` comes from: those of the ATMs in its IP version. A file has one
@@ -218,8 +236,12 @@ pub fn same_version(one: IpAddr, other: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::conf::Config;
+    use crate::command::{Command, Control, Response};
+    use crate::connections::{ConnectionChange, ConnectionKey};
+    use crate::ids::{ConfigNumber, Epoch, NodeId};
 
     const FILE: &str = "\
 NAT
@@ -326,6 +348,75 @@ EndVirtualHost
         let found = part(&config(&text), "web2").unwrap();
         assert_eq!(found.method, Method::Tunnel);
         assert_eq!(found.vips, addresses(&["10.1.0.100"]));
+    }
+
+    /// `sorry` is in no pool.
+    fn with_fallback(method: &str) -> String {
+        FILE.replace("tcp:80 connect", "tcp:80 connect fallback=sorry")
+            .replace("  Address 2001:db8::100\n", "")
+            .replace(
+                "EndServers",
+                &format!("  Server sorry 10.1.0.19 {method}\nEndServers"),
+            )
+    }
+
+    #[test]
+    fn a_fallback_gets_the_vips_of_the_services_whose_place_it_takes() {
+        for (method, vips) in [
+            ("tunnel", &["10.1.0.100"][..]),
+            ("direct", &["10.1.0.100"]),
+            ("nat", &[]),
+        ] {
+            let found = part(&config(&with_fallback(method)), "sorry").unwrap();
+            assert_eq!(found.vips, addresses(vips), "{method}");
+        }
+    }
+
+    #[test]
+    fn connections_of_a_fallback_are_no_remnants_while_it_is_one() {
+        let mut state = State::default();
+        let version = |source| {
+            Command::Control(Control::ApplyConfig {
+                source,
+                hosts: BTreeMap::new(),
+                expected: None,
+                by: "10.1.0.1".to_owned(),
+            })
+        };
+        let applied = state.apply(version(with_fallback("tunnel")));
+        assert_eq!(applied, Response::Applied(ConfigNumber(1)));
+        state.apply(Command::Control(Control::BeginEpoch {
+            node: NodeId(1),
+            name: "10.1.0.1".to_owned(),
+            term: 1,
+            lease: Duration::from_millis(100),
+        }));
+        let sorry = state
+            .servers()
+            .iter()
+            .find(|(_, known)| known.name == "sorry");
+        let sorry = *sorry.unwrap().0;
+        let http = state
+            .services()
+            .iter()
+            .find(|(_, known)| known.name == "http");
+        let key = ConnectionKey {
+            service: *http.unwrap().0,
+            client: "192.0.2.7".parse().unwrap(),
+            port: 4_000,
+        };
+        state.apply(Command::Connections {
+            epoch: Epoch(1),
+            changes: vec![ConnectionChange::Open(key, sorry.into())],
+        });
+        assert_eq!(state.connections().len(), 1);
+        assert_eq!(remnants(&state), BTreeMap::new());
+        let applied = state.apply(version(
+            with_fallback("tunnel").replace(" fallback=sorry", ""),
+        ));
+        assert_eq!(applied, Response::Applied(ConfigNumber(2)));
+        let left: Vec<_> = remnants(&state).into_keys().collect();
+        assert_eq!(left, addresses(&["10.1.0.19"]), "it is one no more");
     }
 
     #[test]
