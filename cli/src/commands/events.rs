@@ -3,39 +3,64 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use proto::v1;
-use tonic::Streaming;
+use tonic::{Status, Streaming};
 
 use super::READ_TIMEOUT;
 use crate::args::{Events, Format, Global};
-use crate::client;
+use crate::client::{self, Admin, Effect};
 use crate::endpoint::Endpoint;
 use crate::failure::Failure;
 use crate::json::{Event, Missed};
 use crate::output::{self, printable};
 
 pub(super) async fn run(global: &Global, arguments: &Events) -> Result<(), Failure> {
-    let begun = client::follow(global, READ_TIMEOUT, async |mut admin| {
-        let request = v1::EventsRequest {
-            after: arguments.after,
-            follow: arguments.follow,
-        };
-        let mut pages = admin.events(request).await?.into_inner();
+    let mut report = Report {
+        format: global.output,
+        headed: false,
+    };
+    if !arguments.follow {
+        let kept = client::ask(global, Effect::Reads, READ_TIMEOUT, async |admin| {
+            collect(admin, arguments).await
+        });
+        for page in kept.await? {
+            if !report.page(page)? {
+                break;
+            }
+        }
+        return Ok(());
+    }
+    let begun = client::follow(global, READ_TIMEOUT, async |admin| {
+        let mut pages = ask(admin, arguments).await?;
         // The first page comes at once.
         let first = pages.message().await?.unwrap_or_default();
         Ok((pages, first))
     });
     let ((pages, first), endpoint) = begun.await?;
-    let mut report = Report {
-        format: global.output,
-        headed: false,
-    };
     if !report.page(first)? {
         return Ok(());
     }
     tokio::select! {
         interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Failure::Runtime),
-        end = report.follow(pages, &endpoint, arguments.follow) => end,
+        end = report.follow(pages, &endpoint) => end,
     }
+}
+
+async fn ask(mut admin: Admin, arguments: &Events) -> Result<Streaming<v1::EventsReply>, Status> {
+    let request = v1::EventsRequest {
+        after: arguments.after,
+        follow: arguments.follow,
+    };
+    Ok(admin.events(request).await?.into_inner())
+}
+
+/// All pages up to the end, of which an ATM that is not followed has few.
+async fn collect(admin: Admin, arguments: &Events) -> Result<Vec<v1::EventsReply>, Status> {
+    let mut pages = ask(admin, arguments).await?;
+    let mut kept = Vec::new();
+    while let Some(page) = pages.message().await? {
+        kept.push(page);
+    }
+    Ok(kept)
 }
 
 struct Report {
@@ -48,7 +73,6 @@ impl Report {
         &mut self,
         mut pages: Streaming<v1::EventsReply>,
         endpoint: &Endpoint,
-        endless: bool,
     ) -> Result<(), Failure> {
         loop {
             let page = pages.message().await;
@@ -58,13 +82,12 @@ impl Report {
                         return Ok(());
                     }
                 }
-                None if endless => {
+                None => {
                     return Err(Failure::Unavailable {
                         endpoint: endpoint.clone(),
                         why: "it tells no more events: it is ending".to_owned(),
                     });
                 }
-                None => return Ok(()),
             }
         }
     }

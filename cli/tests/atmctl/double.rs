@@ -24,7 +24,7 @@ pub(crate) struct Script {
     pub(crate) silent: bool,
     pub(crate) status: v1::StatusReply,
     pub(crate) connections: Vec<v1::ConnectionList>,
-    /// The list of connections never ends.
+    /// The lists of connections and of events never end.
     pub(crate) endless: bool,
     pub(crate) failover: v1::FailoverReply,
     pub(crate) forgotten: v1::ForgetAtmReply,
@@ -172,7 +172,11 @@ impl Admin for Service {
             .await?
             .into_inner();
         let pages = tokio_stream::iter(pages.into_iter().map(Ok));
-        Ok(Response::new(Box::pin(pages)))
+        Ok(Response::new(if self.script.endless {
+            Box::pin(pages.chain(tokio_stream::pending()))
+        } else {
+            Box::pin(pages)
+        }))
     }
 
     async fn order_server(

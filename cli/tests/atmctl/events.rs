@@ -1,3 +1,5 @@
+use std::time::{Duration, Instant};
+
 use proto::v1;
 use serde_json::{Value, json};
 
@@ -16,8 +18,12 @@ fn event(number: u64, kind: &str, server: &str, service: &str, text: &str) -> v1
 }
 
 fn double() -> Double {
+    Double::start(script())
+}
+
+fn script() -> Script {
     let page = |missed, events| v1::EventsReply { events, missed };
-    Double::start(Script {
+    Script {
         events: vec![
             page(
                 2,
@@ -26,7 +32,7 @@ fn double() -> Double {
             page(0, vec![event(5, "active", "", "", "atm2, epoch 3")]),
         ],
         ..Script::default()
-    })
+    }
 }
 
 #[test]
@@ -73,5 +79,20 @@ fn an_end_is_no_success_for_who_follows() {
         outcome.stderr.contains("no more events"),
         "{}",
         outcome.stderr
+    );
+}
+
+#[test]
+fn events_that_never_end_meet_the_deadline() {
+    let double = Double::start(Script {
+        endless: true,
+        ..script()
+    });
+    let start = Instant::now();
+    let outcome = asking(&double, &["events", "--timeout", "0.3"]).failed(69);
+    assert!(start.elapsed() < Duration::from_secs(3));
+    assert!(
+        outcome.stderr.contains("no answer within 300ms"),
+        "{outcome:?}"
     );
 }

@@ -447,6 +447,57 @@ const CASES: &[Case] = &[
         "tcp:143 connect tls=implicit",
         &[(Code::OptionWithoutEffect, "implicit")],
     ),
+    // agents of ours, and what they cannot
+    (
+        "tcp:143 imapAgent",
+        "udp:143 imapAgent",
+        &[(Code::TcpOnlyAgent, "imapAgent")],
+    ),
+    (
+        "tcp:143 imapAgent",
+        "udp:53 Connect",
+        &[(Code::TcpOnlyAgent, "Connect")],
+    ),
+    (
+        "tcp:143 imapAgent",
+        "udp:80 http tls=implicit",
+        &[(Code::TcpOnlyAgent, "http")],
+    ),
+    ("tcp:143 imapAgent", "udp:53 dnsAgent", &[]),
+    ("tcp:143 imapAgent", "udp:853 dnsAgent tls=none", &[]),
+    (
+        "tcp:143 imapAgent",
+        "udp:853 dnsAgent tls=implicit",
+        &[(Code::TlsNotSpoken, "implicit")],
+    ),
+    (
+        "tcp:143 imapAgent",
+        "udp:53 dnsAgent tls=starttls",
+        &[(Code::TlsNotSpoken, "starttls")],
+    ),
+    (
+        "tcp:143 imapAgent",
+        "tcp:53 dnsAgent tls=starttls",
+        &[(Code::TlsNotSpoken, "starttls")],
+    ),
+    ("tcp:143 imapAgent", "tcp:53 dnsAgent tls=implicit", &[]),
+    (
+        "tcp:143 imapAgent",
+        "tcp:80 http tls=starttls",
+        &[(Code::TlsNotSpoken, "starttls")],
+    ),
+    (
+        "tcp:143 imapAgent",
+        "tcp:80 httpAgent tls=STARTTLS",
+        &[(Code::TlsNotSpoken, "STARTTLS")],
+    ),
+    // A program of their own may know what ours does not.
+    ("tcp:25 mine", "udp:25 mine tls=starttls", &[]),
+    (
+        "EndUserCheck\n",
+        "EndUserCheck\nUserCheck imapAgent\n  Check /opt/imapAgent\nEndUserCheck\n",
+        &[],
+    ),
     ("ServerPool Mail", "ServerPool Mail rise=2 FALL=3", &[]),
     (
         "ServerPool Mail",
@@ -772,6 +823,20 @@ fn an_empty_file_is_told_what_it_needs() {
             [Code::NoAtmPool, Code::NoVirtualHost]
         );
     }
+}
+
+/// A file of the original may have such a service: it stays a valid one.
+#[test]
+fn a_user_check_takes_the_place_of_an_agent_of_ours() {
+    let source = |check: &str| {
+        let udp = BASE.replacen("tcp:143 imapAgent", "udp:143 imapAgent", 1);
+        udp.replacen("EndUserCheck\n", &format!("EndUserCheck\n{check}"), 1)
+    };
+    let ours = check("ours", &source(""));
+    assert_eq!(codes(&ours), [Code::TcpOnlyAgent]);
+    assert!(ours.config.is_some());
+    let theirs = source("UserCheck imapAgent\n  Check /opt/imapAgent\nEndUserCheck\n");
+    assert_eq!(codes(&check("theirs", &theirs)), []);
 }
 
 #[test]

@@ -42,7 +42,7 @@ pub(crate) async fn converse<'p>(
         return Finished::alone(over_udp(agent, target, options, progress).await);
     }
     if options.tls == Tls::StartTls && matches!(agent, Agent::Http | Agent::Connect | Agent::Dns) {
-        let why = "this protocol has no request that starts TLS: choose TLS from the first byte";
+        let why = "this protocol has no request that starts TLS: choose TLS from the first byte (tls=implicit, --tls)";
         return Finished::alone(Err(TRANSPORT.failed(Seen::Unable(why.to_owned()))));
     }
     let mut connection = match Connection::open(target, options, progress).await {

@@ -134,10 +134,9 @@ async fn by_the_protocols_own_request() {
         let failure = agents::check(agent, &server.target, &options)
             .await
             .unwrap_err();
-        assert!(
-            failure.to_string().contains("no request that starts TLS"),
-            "{failure}"
-        );
+        let said = failure.to_string();
+        assert!(said.contains("no request that starts TLS"), "{said}");
+        assert!(said.contains("tls=implicit"), "{said}");
     }
 }
 

@@ -89,6 +89,10 @@ codes! {
     BadOptionValue = "bad-option-value",
     /// An option that has no effect without another.
     OptionWithoutEffect = "option-without-effect",
+    /// A service over UDP with an agent of ours that speaks TCP only.
+    TcpOnlyAgent = "tcp-only-agent",
+    /// `tls=` asks an agent of ours for a way to encrypt that its protocol, or UDP, does not have.
+    TlsNotSpoken = "tls-not-spoken",
     /// A service names an agent that does not exist.
     UnknownAgent = "unknown-agent",
     /// A pool offers a service that does not exist.

@@ -15,6 +15,8 @@ pub enum Subject {
     Service(usize),
     /// `services[.0]`: its agent.
     ServiceAgent(usize),
+    /// `services[.0]`: its `tls=`.
+    ServiceTls(usize),
     /// `services[.0]`: its fallback.
     ServiceFallback(usize),
     /// `servers[.0]`: its name.
@@ -64,6 +66,7 @@ pub struct Places {
 pub(super) struct ServicePlaces {
     pub(super) name: Span,
     pub(super) agent: Span,
+    pub(super) tls: Span,
     pub(super) fallback: Span,
 }
 
@@ -111,6 +114,7 @@ impl Places {
             Subject::UserCheck(i) => self.user_checks.get(i),
             Subject::Service(i) => Some(&self.services.get(i)?.name),
             Subject::ServiceAgent(i) => Some(&self.services.get(i)?.agent),
+            Subject::ServiceTls(i) => Some(&self.services.get(i)?.tls),
             Subject::ServiceFallback(i) => Some(&self.services.get(i)?.fallback),
             Subject::Server(i) => Some(&self.servers.get(i)?.name),
             Subject::ServerHost(i) => Some(&self.servers.get(i)?.host),

@@ -8,7 +8,7 @@ use super::diagnostic::Finding;
 use super::findings::suggest;
 use super::nat::Nat;
 use super::places::Subject;
-use super::types::{AddServer, Agent, Config, ForwardingMethod};
+use super::types::{AddServer, Agent, CheckTls, Config, ForwardingMethod, Protocol, Service};
 
 type Report<'r> = dyn FnMut(Finding<Subject>) + 'r;
 
@@ -71,6 +71,9 @@ impl Names<'_> {
 fn agents(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {
     let mut used = BTreeSet::new();
     for (i, service) in config.services.iter().enumerate() {
+        if !names.agents.contains(service.agent.name()) {
+            what_ours_cannot(i, service, report);
+        }
         let Agent::User(name) = &service.agent else {
             continue;
         };
@@ -108,6 +111,47 @@ fn agents(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {
                 .help("name it as the third argument of a `Service` line"),
             );
         }
+    }
+}
+
+/// Agents of ours that fail every check of a service, whatever its servers do.
+///
+/// Warnings: a file of the original may have such a service, and a version that was committed stays one that can be read.
+fn what_ours_cannot(i: usize, service: &Service, report: &mut Report<'_>) {
+    let agent = &service.agent;
+    if service.protocol == Protocol::Udp && agent.is_tcp_only() {
+        let message = format!(
+            "the agent `{}` speaks TCP only, and `{}` is a service over UDP: every check fails",
+            agent.name(),
+            service.name
+        );
+        report(
+            Finding::warning(Code::TcpOnlyAgent, Subject::ServiceAgent(i), message)
+                .help("write `none`, or a `UserCheck` with a program that knows the service"),
+        );
+        return;
+    }
+    // That `tls=` has no effect with these has been said.
+    if matches!(agent, Agent::Connect | Agent::None) {
+        return;
+    }
+    let ours = matches!(agent, Agent::Http) || Agent::KNOWN_PROGRAMS.contains(&agent.name());
+    let (why, help) = match (service.tls, service.protocol) {
+        (Some(CheckTls::Implicit | CheckTls::StartTls), Protocol::Udp) => {
+            ("there is no TLS over UDP", "remove the option")
+        }
+        (Some(CheckTls::StartTls), Protocol::Tcp) if !agent.has_starttls() => (
+            "its protocol has no request that starts TLS",
+            "write `tls=implicit`: TLS from the first byte on",
+        ),
+        (Some(_) | None, _) => return,
+    };
+    if ours {
+        let message = format!(
+            "`tls=` with the agent `{}`: {why}, and every check fails",
+            agent.name()
+        );
+        report(Finding::warning(Code::TlsNotSpoken, Subject::ServiceTls(i), message).help(help));
     }
 }
 

@@ -187,6 +187,27 @@ impl Agent {
             .find(|agent| agent.name().eq_ignore_ascii_case(name))
     }
 
+    /// Whether ours of this name speaks TCP and nothing else. Only where no `UserCheck` has the name is it ours.
+    #[must_use]
+    pub fn is_tcp_only(&self) -> bool {
+        match self {
+            Self::Http | Self::Connect => true,
+            Self::None => false,
+            Self::User(name) => name != DNS_AGENT && is_known_program(name),
+        }
+    }
+
+    /// Whether the protocol of ours of this name has a request that starts TLS. Only where no `UserCheck` has the name is it ours.
+    #[must_use]
+    pub fn has_starttls(&self) -> bool {
+        match self {
+            Self::Http | Self::Connect | Self::None => false,
+            Self::User(name) => {
+                !["httpAgent", DNS_AGENT].contains(&name.as_str()) && is_known_program(name)
+            }
+        }
+    }
+
     /// The agent's name in the file.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -197,6 +218,13 @@ impl Agent {
             Self::User(name) => name,
         }
     }
+}
+
+/// The one of ours that speaks UDP, too.
+const DNS_AGENT: &str = "dnsAgent";
+
+fn is_known_program(name: &str) -> bool {
+    Agent::KNOWN_PROGRAMS.contains(&name)
 }
 
 /// How new connections are shared out.

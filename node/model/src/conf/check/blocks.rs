@@ -118,6 +118,7 @@ impl<'a> Checker<'a> {
         self.places.services.push(ServicePlaces {
             name: name.span(),
             agent: agent_span,
+            tls: options.get("tls=").unwrap_or(&name).span(),
             fallback: fallback.unwrap_or(name).span(),
         });
         let agent = agent.map_or(Agent::None, |word| {
