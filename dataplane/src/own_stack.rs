@@ -29,13 +29,18 @@ pub(crate) struct OwnStack {
 
 impl OwnStack {
     /// Opens the way, in this thread's network namespace. `frame_len_max` bounds what the interface brings. A family that the kernel
-    /// does not have is told with the first packet of it. Where `gate` can stand at the loopback interface it looks at these
+    /// does not have is told in the log, and each packet of it fails. Where `gate` can stand at the loopback interface it looks at these
     /// packets, too.
     pub(crate) fn open(frame_len_max: usize, gate: Option<&EgressGate>) -> io::Result<Self> {
         let v4 = socket(AddressFamily::INET);
         let v6 = socket(AddressFamily::INET6);
         if let (Err(error), Err(_)) = (&v4, &v6) {
             return Err(io::Error::new(error.kind(), error.to_string()));
+        }
+        for (family, socket) in [("IPv4", &v4), ("IPv6", &v6)] {
+            if let Err(error) = socket {
+                info!(%error, family, "no tunnel of this family reaches this host's own server");
+            }
         }
         if let Some(gate) = gate {
             let marked = gate.attach_to_loopback().and_then(|()| {

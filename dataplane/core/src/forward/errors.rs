@@ -12,8 +12,8 @@ use crate::wire::ip::Ip;
 use crate::wire::ipv6;
 use crate::{DropReason, MacAddr, Sink, Verdict};
 
-/// Fragmentation-needed and packet-too-big: the sustained rate is 100 a second, for a router must limit its errors (RFC 1812 §4.3.2.8);
-/// the burst lets as many clients learn the MTU at once.
+/// All of them together: the sustained rate is 100 a second, for a router must limit its errors (RFC 1812 §4.3.2.8);
+/// the burst lets as many clients learn an MTU at once.
 pub(super) const INTERVAL: Duration = Duration::from_millis(10);
 pub(super) const BURST: u32 = 100;
 
@@ -33,28 +33,34 @@ impl Forwarder {
         if !self.icmp_limit.take(now) {
             return Err(DropReason::IcmpLimited);
         }
-        self.complain(packet, Problem::TooBig { mtu }, sender, voice);
-        Ok(Verdict::FragmentationNeeded)
+        if self.complain(packet, Problem::TooBig { mtu }, sender, voice) {
+            Ok(Verdict::FragmentationNeeded)
+        } else {
+            Err(DropReason::PathTooNarrow)
+        }
     }
 
     /// Tells who sent a packet what is wrong with it: a client in the name of the VIP it wrote to, a server behind NAT in that of its
-    /// gateway, as a router would (RFC 1812 §4.3.2.4), or of the address of full NAT that it answers to.
+    /// gateway, as a router would (RFC 1812 §4.3.2.4), or of the address of full NAT that it answers to. `false`: there is no such
+    /// gateway, and nobody speaks in a client's name.
     fn complain<B: Deref<Target = [u8]>, S: Sink>(
         &mut self,
         packet: &Ip<B>,
         problem: Problem,
         sender: MacAddr,
         voice: &mut Voice<'_, S>,
-    ) {
+    ) -> bool {
         let to = packet.destination();
         let name = if self.routes.is_vip(to) {
-            to
+            Some(to)
         } else {
-            self.routes.gateway_of(to).unwrap_or(to)
+            self.routes.gateway_of(to)
         };
+        let Some(name) = name else { return false };
         let link = (self.interface.mac, sender);
         let identification = &mut self.identification;
         answers::error(packet, problem, name, link, identification, voice);
+        true
     }
 
     /// A packet between a client and a server behind NAT has passed as many routers as it may.
@@ -68,7 +74,10 @@ impl Forwarder {
         if !self.icmp_limit.take(now) {
             return Err(DropReason::IcmpLimited);
         }
-        self.complain(packet, Problem::TimeExceeded, sender, voice);
-        Ok(Verdict::TimeExceeded)
+        if self.complain(packet, Problem::TimeExceeded, sender, voice) {
+            Ok(Verdict::TimeExceeded)
+        } else {
+            Err(DropReason::TtlExpired)
+        }
     }
 }

@@ -91,9 +91,10 @@ impl TooBig {
             return None;
         }
         let guessed = || PLATEAUS.into_iter().find(|size| usize::from(*size) < len);
-        let mtu = match u16::try_from(mtu).ok()? {
-            0 => guessed().unwrap_or(0),
-            told => told,
+        let mtu = match (packet, u16::try_from(mtu).ok()?) {
+            // An old router tells none (RFC 1191 §5); of IPv6 every router tells it (RFC 4443 §3.2).
+            (Ip::V4(_), 0) => guessed().unwrap_or(0),
+            (_, told) => told,
         };
         Some(Self { mtu, quote })
     }

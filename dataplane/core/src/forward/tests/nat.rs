@@ -477,6 +477,20 @@ fn an_answer_that_is_too_large_is_told_by_the_gateway() {
 }
 
 /// A SYN with options: those before the MSS put it at an even or an odd place.
+#[test]
+fn nobody_speaks_in_a_clients_name_where_a_server_has_no_gateway() {
+    let mut rig = rig();
+    let mut table = nat_table();
+    (table.applied_index, table.gateways) = (3, vec![]);
+    rig.forwarder.install(table, rig.now);
+    assert_eq!(rig.packet(&tcp(9, NAT, SYN, b"")), Verdict::Transmit);
+    rig.sent();
+    let answer = from_server((CLIENT, 9), NAT, ACK, b"data").with(|p| p.ttl = 1);
+    let frame = answer.frame(SERVER_MAC, ATM);
+    assert_eq!(rig.raw(&frame), drop(DropReason::TtlExpired));
+    assert!(rig.sent().is_empty());
+}
+
 fn with_mss(mut packet: Packet, before: &[u8], mss: u16) -> Packet {
     let [high, low] = mss.to_be_bytes();
     let mut options = [before, &[2, 4, high, low]].concat();

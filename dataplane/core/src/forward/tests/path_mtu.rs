@@ -156,6 +156,7 @@ fn tunnels_over_ipv6_and_their_clients_of_both_versions() {
         (1300, 1260, 1280),
         (1280, 1240, 1280),
         (1279, 1460, 1460),
+        (0, 1460, 1460),
     ] {
         let mut rig = Rig::active6();
         let four = |data: usize| tcp(1, FOUR_IN_SIX, ACK, &vec![7; data - 40]);
