@@ -14,11 +14,13 @@ mod own_stack;
 mod packets;
 mod path_mtu;
 mod properties;
+mod records;
 mod resets;
 mod rewriting;
 mod sticky;
 mod stragglers;
 mod tally;
+mod translation;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;

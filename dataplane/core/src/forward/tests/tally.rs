@@ -130,3 +130,24 @@ fn what_became_of_held_frames_is_told_by_service_and_server() {
     let expected = expected.map(|(service, server, end, n)| (service, server, end.into(), n));
     assert_eq!(rows, expected);
 }
+
+#[test]
+fn what_a_frame_was_about_is_known_as_far_as_its_decision_went() {
+    let mut rig = Rig::active();
+    let about = |rig: &Rig| {
+        let about = rig.forwarder.about();
+        (about.service.map(|id| id.0), about.server.map(|id| id.0))
+    };
+    assert_eq!(rig.packet(&tcp(1, DIRECT, SYN, b"")), Verdict::Transmit);
+    assert_eq!(about(&rig), (Some(4), Some(1)));
+    assert_eq!(
+        rig.packet(&tcp(1, EMPTY, SYN, b"")),
+        drop(DropReason::NoServer)
+    );
+    assert_eq!(about(&rig), (Some(6), None));
+    assert_eq!(
+        rig.packet(&tcp(1, 9, SYN, b"")),
+        drop(DropReason::NoService)
+    );
+    assert_eq!(about(&rig), (None, None));
+}
