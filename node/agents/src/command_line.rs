@@ -153,8 +153,7 @@ impl Args {
             (true, _, _) => Tls::Implicit,
             (_, true, _) => Tls::StartTls,
             (_, _, true) => Tls::None,
-            (false, false, false) if self.socktype == Transport::Udp => Tls::None,
-            (false, false, false) => Tls::usual(agent, self.port),
+            (false, false, false) => Tls::usual(agent, self.socktype, self.port),
         };
         Options {
             tls,

@@ -464,6 +464,7 @@ const CASES: &[Case] = &[
         &[(Code::TcpOnlyAgent, "http")],
     ),
     ("tcp:143 imapAgent", "udp:53 dnsAgent", &[]),
+    ("tcp:143 imapAgent", "udp:853 dnsAgent", &[]),
     ("tcp:143 imapAgent", "udp:853 dnsAgent tls=none", &[]),
     (
         "tcp:143 imapAgent",
