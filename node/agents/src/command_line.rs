@@ -73,7 +73,7 @@ fn has(agent: Agent, option: &str) -> bool {
     match option {
         "path" | "expect" => agent == Agent::Http,
         "query" => agent == Agent::Dns,
-        "starttls" => !matches!(agent, Agent::Http | Agent::Dns | Agent::Connect),
+        "starttls" => agent.has_starttls(),
         _ => true,
     }
 }
