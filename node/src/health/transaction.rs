@@ -195,6 +195,22 @@ mod tests {
         }
     }
 
+    /// The check of a configuration knows ours by what the model says of them, and checks them by what they are.
+    #[test]
+    fn the_model_knows_our_agents() {
+        let programs = agents::Agent::PROGRAMS;
+        assert_eq!(programs.map(|(name, _)| name), Agent::KNOWN_PROGRAMS);
+        let programs = programs.map(|(name, ours)| (Agent::User(name.to_owned()), ours));
+        let built_in = [
+            (Agent::Http, agents::Agent::Http),
+            (Agent::Connect, agents::Agent::Connect),
+        ];
+        for (told, ours) in programs.into_iter().chain(built_in) {
+            assert_eq!(told.has_starttls(), ours.has_starttls(), "{told:?}");
+            assert_eq!(told.is_tcp_only(), ours.is_tcp_only(), "{told:?}");
+        }
+    }
+
     #[test]
     fn a_check_over_udp_is_not_encrypted_whatever_its_port() {
         let mut check = target(Agent::User("dnsAgent".to_owned()), None, 853, None);
