@@ -193,13 +193,12 @@ pub(crate) struct Event {
 
 impl From<v1::Event> for Event {
     fn from(event: v1::Event) -> Self {
-        let named = |name: String| (!name.is_empty()).then_some(name);
         Self {
             number: event.number,
             at_unix_ms: event.at_unix_ms,
             kind: event.kind,
-            server: named(event.server),
-            service: named(event.service),
+            server: filled(event.server),
+            service: filled(event.service),
             text: event.text,
         }
     }
@@ -217,7 +216,7 @@ impl From<v1::Finding> for Finding {
 impl From<v1::Order> for Order {
     fn from(order: v1::Order) -> Self {
         Self {
-            mode: (!order.mode.is_empty()).then_some(order.mode),
+            mode: filled(order.mode),
             weight: order.weight,
             by: order.by,
             at_unix_ms: order.at_unix_ms,
@@ -362,7 +361,7 @@ pub(crate) struct TracedFrame {
     pub(crate) why: String,
 }
 
-/// Decisions of `trace` that are not told.
+/// Decisions of `trace` that are not told, events of `events` that are not kept any more.
 #[derive(Debug, Serialize)]
 pub(crate) struct Missed {
     pub(crate) missed: u64,
@@ -408,7 +407,7 @@ impl Problem {
             column: from_1(problem.column),
             code: problem.code,
             message: problem.message,
-            hint: Some(problem.hint).filter(|hint| !hint.is_empty()),
+            hint: filled(problem.hint),
         }
     }
 }
@@ -459,7 +458,7 @@ impl From<v1::Conflict> for Conflict {
             },
             vip: conflict.vip,
             mac: conflict.mac,
-            atm: Some(conflict.atm).filter(|atm| !atm.is_empty()),
+            atm: filled(conflict.atm),
             first_ms_ago: conflict.first_ms_ago,
             last_ms_ago: conflict.last_ms_ago,
             claims: conflict.claims,
@@ -514,7 +513,7 @@ impl From<v1::VirtualServiceStatus> for VirtualService {
             connections: service.connections,
             scheduler: service.scheduler,
             replication: service.replication,
-            fallback: (!service.fallback.is_empty()).then_some(service.fallback),
+            fallback: filled(service.fallback),
             on_down: service.on_down,
         }
     }
@@ -612,7 +611,7 @@ impl From<v1::ForgetAtmReply> for Forgotten {
     fn from(reply: v1::ForgetAtmReply) -> Self {
         Self {
             name: reply.name,
-            incarnation: Some(reply.incarnation).filter(|known| !known.is_empty()),
+            incarnation: filled(reply.incarnation),
         }
     }
 }
