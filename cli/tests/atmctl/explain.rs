@@ -1,7 +1,7 @@
 //! `explain`: captures that the test writes, and every line and byte that comes of them.
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::Ipv4Addr;
 use std::process::Stdio;
 
@@ -508,7 +508,15 @@ fn a_capture_comes_from_stdin_too() {
     .spawn()
     .unwrap();
     let capture = pcap(&at_once([to_atm(&tcp(40_000, 25, SYN, &[]))]));
-    child.stdin.take().unwrap().write_all(&capture).unwrap();
+    let written = child.stdin.take().unwrap().write_all(&capture);
+    // One that has ended before it read everything says why by what it printed and by its exit code.
+    assert!(
+        written
+            .as_ref()
+            .err()
+            .is_none_or(|error| error.kind() == io::ErrorKind::BrokenPipe),
+        "{written:?}"
+    );
     let line = outcome(child.wait_with_output().unwrap()).done().json();
     assert_eq!(
         (&line["verdict"], &line["emitted"]),
