@@ -9,7 +9,7 @@ use dataplane_core::MacAddr;
 use dataplane_core::testing::{ACK, FIN, PSH, Packet, RST, SYN, arp};
 use serde_json::{Value, json};
 
-use crate::capture::{Record, at_once, pcap, pcap_big_endian, pcapng};
+use crate::capture::{at_once, pcap, pcap_big_endian, pcapng};
 use crate::config::Files;
 use crate::run::{Outcome, atmctl, command, outcome};
 
