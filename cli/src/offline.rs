@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::path::Path;
 
-use model::conf::{self, Code, Diagnostic, FILE_BYTES_MAX, Severity};
+use model::conf::{self, Code, Config, Diagnostic, FILE_BYTES_MAX, Severity};
 
 use crate::failure::Failure;
 use crate::json::Problem;
@@ -19,6 +19,8 @@ pub(crate) struct Checked {
     pub(crate) name: String,
     /// Its text; exactly that of the file if there is no error.
     pub(crate) source: String,
+    /// What it says, unless the text alone shows an error.
+    pub(crate) config: Option<Config>,
     diagnostics: Vec<Diagnostic>,
 }
 
@@ -58,6 +60,7 @@ fn check_by_itself(path: &Path) -> Result<(Checked, conf::Checked), Failure> {
     let checked = conf::check_bytes(&name, &bytes);
     let file = Checked {
         diagnostics: checked.diagnostics.clone(),
+        config: checked.config.clone(),
         source: String::from_utf8_lossy(&bytes).into_owned(),
         name,
     };

@@ -176,13 +176,7 @@ pub(crate) struct Part {
 
 /// By what this host may be called; `given` is the name in atmd.toml.
 pub(crate) fn own_names(given: Option<&str>) -> Names {
-    let node = host::name();
-    let short = node.split('.').next().unwrap_or_default().to_owned();
-    Names {
-        given: given.map(str::to_owned),
-        host_names: vec![node, short],
-        addresses: host::local_addresses(),
-    }
+    Names::of_host(given, &host::name(), host::local_addresses())
 }
 
 /// Where an ATM's Peer service is.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use model::conf;
 use model::server::{Method, Names, Resolved, ServerPart, Setup, senders};
 
 use super::order;
@@ -27,12 +26,11 @@ fn setup(global: &Global, arguments: &ServerSetup) -> Result<(), Failure> {
     };
     let (checked, hosts) = offline::check_with_hosts(&arguments.conf, &known)?;
     output::say_verbatim(&checked.render(global.color.on_stderr()));
-    let config = conf::check(&checked.name, &checked.source).config;
-    let Some(config) = config.filter(|_| !checked.has_errors()) else {
+    let Some(config) = checked.config.as_ref().filter(|_| !checked.has_errors()) else {
         return Err(Failure::Invalid { file: checked.name });
     };
     let file = Resolved {
-        config: &config,
+        config,
         hosts: &hosts,
     };
     let part = part(&file, arguments.name.as_deref())?;
@@ -96,11 +94,5 @@ fn part(file: &Resolved<'_>, given: Option<&str>) -> Result<ServerPart, Failure>
 /// What a host is called where atmd would not be told. Its addresses are left out: the commands are often for another host.
 fn names(given: Option<&str>) -> Names {
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = host.trim().to_lowercase();
-    let short = host.split('.').next().unwrap_or_default().to_owned();
-    Names {
-        given: given.map(str::to_owned),
-        host_names: vec![host, short],
-        addresses: Vec::new(),
-    }
+    Names::of_host(given, host.trim(), Vec::new())
 }

@@ -7,7 +7,7 @@ use super::events::time;
 use crate::args::{Format, Global};
 use crate::client::{self, Effect};
 use crate::failure::Failure;
-use crate::json::{Claimant, Role, ServerService, Status};
+use crate::json::{Claimant, Role, Server, ServerService, Status};
 use crate::output;
 use crate::table::{Cell, Column, Table, Tone};
 
@@ -196,12 +196,7 @@ fn down(status: &Status) -> Table<4> {
         Column::Left("REASON"),
     ]);
     for server in &status.servers {
-        let whole = server.down.iter().map(|down| (ABSENT, down));
-        let services = server.services.iter().filter_map(|service| {
-            let down = service.down.as_ref()?;
-            Some((service.name.as_str(), down))
-        });
-        for (service, down) in whole.chain(services) {
+        for (service, down) in of_all(server, &server.down, |service| &service.down) {
             table.push([
                 Cell::new(&server.name, Tone::Bad),
                 service.into(),
@@ -211,6 +206,20 @@ fn down(status: &Status) -> Table<4> {
         }
     }
     table
+}
+
+/// What is said of the whole server, and then of single services, with their names.
+fn of_all<'s, T: 's>(
+    server: &'s Server,
+    whole: &'s Option<T>,
+    of: impl Fn(&'s ServerService) -> &'s Option<T>,
+) -> impl Iterator<Item = (&'s str, &'s T)> {
+    let whole = whole.iter().map(|said| (ABSENT, said));
+    let services = server.services.iter();
+    whole.chain(services.filter_map(move |service| {
+        let said = of(service).as_ref()?;
+        Some((service.name.as_str(), said))
+    }))
 }
 
 /// What operators have ordered, beside the configuration.
@@ -224,12 +233,7 @@ fn orders(status: &Status) -> Table<6> {
         Column::Left("BY"),
     ]);
     for server in &status.servers {
-        let whole = server.order.iter().map(|order| (ABSENT, order));
-        let services = server.services.iter().filter_map(|service| {
-            let order = service.order.as_ref()?;
-            Some((service.name.as_str(), order))
-        });
-        for (service, order) in whole.chain(services) {
+        for (service, order) in of_all(server, &server.order, |service| &service.order) {
             let weight = order.weight.map(|weight| weight.to_string());
             table.push([
                 Cell::new(&server.name, Tone::Doubtful),

@@ -1,7 +1,7 @@
 use proto::v1;
 use proto::v1::atm_status::Role;
 use proto::v1::conflict::Claimant;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::double::{Asked, Double, Script};
 use crate::run::asking;
@@ -290,6 +290,41 @@ fn the_json() {
             ],
         })
     );
+}
+
+#[test]
+fn the_manual_names_every_field() {
+    fn missing(json: &Value, manual: &str, fields: &mut Vec<String>) {
+        match json {
+            Value::Array(elements) => {
+                for element in elements {
+                    missing(element, manual, fields);
+                }
+            }
+            Value::Object(object) => {
+                for (name, value) in object {
+                    if !manual.contains(&format!("`{name}`")) {
+                        fields.push(name.clone());
+                    }
+                    // Each counter has a name of its own.
+                    if name != "counters" {
+                        missing(value, manual, fields);
+                    }
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/man/atmctl.md");
+    let manual = std::fs::read_to_string(path).unwrap();
+    // The rows of `status` and of what is in it, up to the next command.
+    let (_, rows) = manual.split_once("\n| `status` |").unwrap();
+    let (rows, _) = rows.split_once("\n| `connections` |").unwrap();
+    let double = double(example());
+    let json = asking(&double, &["status", "--output", "json"]).json();
+    let mut fields = Vec::new();
+    missing(&json, rows, &mut fields);
+    assert_eq!(fields, Vec::<String>::new());
 }
 
 #[test]

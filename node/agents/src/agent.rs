@@ -59,6 +59,31 @@ impl Agent {
             .find(|(_, agent)| *agent == self)
             .map(|(program, _)| program)
     }
+
+    /// Whether the protocol has a request that starts TLS.
+    #[must_use]
+    pub fn has_starttls(self) -> bool {
+        match self {
+            Self::Smtp | Self::Pop | Self::Imap | Self::Ftp | Self::Nntp | Self::Ldap => true,
+            Self::Http | Self::Connect | Self::Dns => false,
+        }
+    }
+
+    /// Whether it speaks TCP and nothing else.
+    #[must_use]
+    pub fn is_tcp_only(self) -> bool {
+        match self {
+            Self::Dns => false,
+            Self::Http
+            | Self::Connect
+            | Self::Smtp
+            | Self::Pop
+            | Self::Imap
+            | Self::Ftp
+            | Self::Nntp
+            | Self::Ldap => true,
+        }
+    }
 }
 
 /// How a service is reached.

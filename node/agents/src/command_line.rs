@@ -1,5 +1,7 @@
 //! The programs: `<program> <server-ip> <port> <socktype>`, exit status 0 healthy, 1 the test transaction failed, 2 wrong usage.
 
+use std::fmt;
+use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -73,7 +75,7 @@ fn has(agent: Agent, option: &str) -> bool {
     match option {
         "path" | "expect" => agent == Agent::Http,
         "query" => agent == Agent::Dns,
-        "starttls" => !matches!(agent, Agent::Http | Agent::Dns | Agent::Connect),
+        "starttls" => agent.has_starttls(),
         _ => true,
     }
 }
@@ -101,7 +103,7 @@ pub fn run(agent: Agent) -> ExitCode {
         }
         Err(error) => format!("start: expected resources for one connection: {error}"),
     };
-    eprintln!("{name}: {target}: {failure}");
+    say(format_args!("{name}: {target}: {failure}\n"));
     ExitCode::FAILURE
 }
 
@@ -112,12 +114,17 @@ fn refuse(name: &'static str, error: &clap::Error) -> ExitCode {
     }
     let sentence = error.to_string();
     if sentence.contains("Usage: ") {
-        eprint!("{sentence}");
+        say(format_args!("{sentence}"));
     } else {
         let usage = Args::command().name(name).bin_name(name).render_usage();
-        eprintln!("{}\n\n{usage}", sentence.trim_end());
+        say(format_args!("{}\n\n{usage}\n", sentence.trim_end()));
     }
     ExitCode::from(2)
+}
+
+/// Writes to standard error. Where nobody listens there is nobody to tell, and the exit status is still to come.
+fn say(words: fmt::Arguments<'_>) {
+    let _nobody_listens = io::stderr().lock().write_fmt(words);
 }
 
 fn parse(agent: Agent, name: &'static str) -> Result<Args, clap::Error> {
@@ -153,8 +160,7 @@ impl Args {
             (true, _, _) => Tls::Implicit,
             (_, true, _) => Tls::StartTls,
             (_, _, true) => Tls::None,
-            (false, false, false) if self.socktype == Transport::Udp => Tls::None,
-            (false, false, false) => Tls::usual(agent, self.port),
+            (false, false, false) => Tls::usual(agent, self.socktype, self.port),
         };
         Options {
             tls,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::agent::Agent;
+use crate::agent::{Agent, Transport};
 
 /// How a transaction is carried out. The default is what the original's programs can be told: nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,13 +37,13 @@ impl Default for Options {
 }
 
 impl Options {
-    /// What is fit for `agent` on `port` when nobody said anything: TLS from the first byte on ports that are assigned to that.
+    /// What is fit for `agent` on `port` when nobody said anything: TLS from the first byte on ports of TCP that are assigned to that.
     ///
     /// A configuration file of the original has no place for options; without this its `tcp:993 imapAgent` could never be healthy.
     #[must_use]
-    pub fn usual(agent: Agent, port: u16) -> Self {
+    pub fn usual(agent: Agent, transport: Transport, port: u16) -> Self {
         Self {
-            tls: Tls::usual(agent, port),
+            tls: Tls::usual(agent, transport, port),
             ..Self::default()
         }
     }
@@ -62,9 +62,13 @@ pub enum Tls {
 }
 
 impl Tls {
-    /// [`Tls::Implicit`] on the port that is assigned to `agent` for it (IANA: smtps, pop3s, imaps, ftps, nntps, https, ldaps, domain-s), else none.
+    /// [`Tls::Implicit`] on the port of TCP that is assigned to `agent` for it (IANA: smtps, pop3s, imaps, ftps, nntps, https, ldaps,
+    /// domain-s), else none.
     #[must_use]
-    pub fn usual(agent: Agent, port: u16) -> Self {
+    pub fn usual(agent: Agent, transport: Transport, port: u16) -> Self {
+        if transport == Transport::Udp {
+            return Self::None;
+        }
         match (agent, port) {
             (Agent::Smtp, 465)
             | (Agent::Pop, 995)
@@ -212,11 +216,14 @@ mod tests {
 
     #[test]
     fn ports_of_tls_mean_tls_to_their_own_protocol_only() {
-        assert_eq!(Tls::usual(Agent::Imap, 993), Tls::Implicit);
-        assert_eq!(Tls::usual(Agent::Imap, 143), Tls::None);
-        assert_eq!(Tls::usual(Agent::Imap, 465), Tls::None);
-        assert_eq!(Tls::usual(Agent::Connect, 443), Tls::None);
-        assert_eq!(Options::usual(Agent::Http, 443).tls, Tls::Implicit);
-        assert_eq!(Options::usual(Agent::Http, 80), Options::default());
+        use Transport::{Tcp, Udp};
+        assert_eq!(Tls::usual(Agent::Imap, Tcp, 993), Tls::Implicit);
+        assert_eq!(Tls::usual(Agent::Imap, Tcp, 143), Tls::None);
+        assert_eq!(Tls::usual(Agent::Imap, Tcp, 465), Tls::None);
+        assert_eq!(Tls::usual(Agent::Connect, Tcp, 443), Tls::None);
+        assert_eq!(Tls::usual(Agent::Dns, Tcp, 853), Tls::Implicit);
+        assert_eq!(Tls::usual(Agent::Dns, Udp, 853), Tls::None);
+        assert_eq!(Options::usual(Agent::Http, Tcp, 443).tls, Tls::Implicit);
+        assert_eq!(Options::usual(Agent::Http, Tcp, 80), Options::default());
     }
 }

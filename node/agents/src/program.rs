@@ -23,6 +23,10 @@ use crate::text::quoted;
 /// Where programs are looked for by a program that is started by something without a PATH.
 const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// How long a program that was killed may take to be gone. One that waits in the kernel, for a disk or a file server, may take
+/// for ever; nobody waits with it, and it is reaped whenever it ends.
+const REAP_TIME_MAX: Duration = Duration::from_secs(1);
+
 /// What a program may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -111,7 +115,7 @@ impl fmt::Display for Ended {
 }
 
 /// Runs `program <ip> <port> <socktype>` in a process group of its own, killed whole (SIGKILL) when the program has ended, at the
-/// time limit, or when the future is dropped.
+/// time limit, or when the future is dropped. One that cannot die is given up a second later.
 ///
 /// Standard input is empty, the working directory is `/`, and of the environment there is `PATH` only. Needs a runtime of tokio
 /// with IO and time enabled, and pidfds (Linux 5.3).
@@ -166,15 +170,12 @@ impl Running {
             never = listen(&mut self.said, &mut output, limits.output_bytes) => match never {},
         };
         self.group.kill();
-        let status = match self.group.0.wait().await {
-            Ok(status) => status,
-            Err(error) => return Ended::NotStarted(error),
-        };
+        let reaped = tokio::time::timeout(REAP_TIME_MAX, self.group.0.wait()).await;
         drain(&self.said, &mut output, limits.output_bytes);
-        match ended {
-            Some(Ok(())) => outcome(status, output),
-            Some(Err(error)) => Ended::NotStarted(error),
-            None => Ended::TimedOut { output },
+        match (ended, reaped) {
+            (Some(Err(error)), _) | (_, Ok(Err(error))) => Ended::NotStarted(error),
+            (Some(Ok(())), Ok(Ok(status))) => outcome(status, output),
+            (None, _) | (_, Err(_)) => Ended::TimedOut { output },
         }
     }
 }

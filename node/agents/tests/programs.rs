@@ -218,6 +218,22 @@ fn wrong_usage_is_2_with_a_usage_line() {
 }
 
 #[test]
+fn the_exit_status_is_told_where_nobody_reads_why() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = closed.local_addr().unwrap().port().to_string();
+    drop(closed);
+    let failed = ["127.0.0.1", &port, "1"];
+    let bad_value = ["127.0.0.1", "0", "1"];
+    for (arguments, code) in [(&failed[..], 1), (&bad_value, 2), (&[], 2)] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = agent("smtpAgent", arguments);
+        let status = command.stderr(writer).status().unwrap();
+        assert_eq!(status.code(), Some(code), "{arguments:?}");
+    }
+}
+
+#[test]
 fn each_agent_has_the_options_of_its_protocol() {
     for (name, _) in PROGRAMS {
         let help = String::from_utf8(run(name, &["--help"]).stdout).unwrap();

@@ -76,10 +76,14 @@ pub(super) fn agent_target(address: IpAddr, port: u16, protocol: Protocol) -> ag
     agents::Target {
         address,
         port,
-        transport: match protocol {
-            Protocol::Tcp => Transport::Tcp,
-            Protocol::Udp => Transport::Udp,
-        },
+        transport: transport(protocol),
+    }
+}
+
+fn transport(protocol: Protocol) -> Transport {
+    match protocol {
+        Protocol::Tcp => Transport::Tcp,
+        Protocol::Udp => Transport::Udp,
     }
 }
 
@@ -89,8 +93,8 @@ fn means(check: &Check) -> Means<'_> {
         agent,
         program,
         tls,
+        protocol,
         port,
-        ..
     } = check
     else {
         // Only agents are asked about here; a connection is the least that anybody can open.
@@ -106,7 +110,7 @@ fn means(check: &Check) -> Means<'_> {
     };
     match (ours, program) {
         (Some(agent), _) => {
-            let mut options = Options::usual(agent, *port);
+            let mut options = Options::usual(agent, transport(*protocol), *port);
             if let Some(tls) = tls {
                 options.tls = match tls {
                     CheckTls::None => Tls::None,
@@ -188,6 +192,37 @@ mod tests {
         for path in ["/opt/check-mail", "/opt/mine/smtpAgent", "/usr/bin/mine"] {
             let foreign = target(user("smtpAgent"), Some(path), 25, None);
             assert!(matches!(means(&foreign), Means::Program(program) if program == path));
+        }
+    }
+
+    /// The check of a configuration knows ours by what the model says of them, and checks them by what they are.
+    #[test]
+    fn the_model_knows_our_agents() {
+        let programs = agents::Agent::PROGRAMS;
+        assert_eq!(programs.map(|(name, _)| name), Agent::KNOWN_PROGRAMS);
+        let programs = programs.map(|(name, ours)| (Agent::User(name.to_owned()), ours));
+        let built_in = [
+            (Agent::Http, agents::Agent::Http),
+            (Agent::Connect, agents::Agent::Connect),
+        ];
+        for (told, ours) in programs.into_iter().chain(built_in) {
+            assert_eq!(told.has_starttls(), ours.has_starttls(), "{told:?}");
+            assert_eq!(told.is_tcp_only(), ours.is_tcp_only(), "{told:?}");
+        }
+    }
+
+    #[test]
+    fn a_check_over_udp_is_not_encrypted_whatever_its_port() {
+        let mut check = target(Agent::User("dnsAgent".to_owned()), None, 853, None);
+        for (over, expected) in [(Protocol::Tcp, Tls::Implicit), (Protocol::Udp, Tls::None)] {
+            if let Check::Agent { protocol, .. } = &mut check {
+                *protocol = over;
+            }
+            match means(&check) {
+                Means::Agent(agents::Agent::Dns, options) => assert_eq!(options.tls, expected),
+                Means::Agent(agent, _) => panic!("{agent:?}"),
+                Means::Program(path) => panic!("{path}"),
+            }
         }
     }
 

@@ -1,15 +1,13 @@
 //! FTP: greeting, FEAT (RFC 2389) or NOOP, QUIT (RFC 959), perhaps AUTH TLS between (RFC 4217).
 
-use super::reply::{Form, Reply, reply};
+use super::reply::{Form, ask};
 use crate::agent::Target;
-use crate::connection::{Connection, Goodbye};
+use crate::connection::Connection;
 use crate::failure::{Failure, Step};
 use crate::options::{Options, Tls};
 
-pub(super) const GOODBYE: Goodbye = Goodbye {
-    words: b"QUIT\r\n",
-    last_line: Some(b""),
-};
+/// How its replies go on.
+const FORM: Form = Form::FreeBetween;
 
 const GREETING: Step = Step::new("greeting", "220");
 const AUTH: Step = Step::new("AUTH TLS", "234");
@@ -24,28 +22,17 @@ pub(super) async fn converse(
     target: &Target,
     options: &Options,
 ) -> Result<(), Failure> {
-    ask(connection, &GREETING, b"", &[220]).await?;
+    ask(connection, &GREETING, b"", FORM, &[220]).await?;
     if options.tls == Tls::StartTls {
-        ask(connection, &AUTH, b"AUTH TLS\r\n", &[234]).await?;
+        ask(connection, &AUTH, b"AUTH TLS\r\n", FORM, &[234]).await?;
         connection.encrypt(target, options).await?;
     }
     let [unknown, unimplemented, not_logged_in] = NOT_TOLD;
     let codes = [211, unknown, unimplemented, not_logged_in];
-    let feat = ask(connection, &FEAT, b"FEAT\r\n", &codes).await?;
+    let feat = ask(connection, &FEAT, b"FEAT\r\n", FORM, &codes).await?;
     if NOT_TOLD.contains(&feat.code) {
         // Some servers want a login even for doing nothing; saying so is doing their work.
-        ask(connection, &NOOP, b"NOOP\r\n", &[200, 530]).await?;
+        ask(connection, &NOOP, b"NOOP\r\n", FORM, &[200, 530]).await?;
     }
     Ok(())
-}
-
-async fn ask(
-    connection: &mut Connection<'_>,
-    step: &Step,
-    words: &[u8],
-    codes: &[u16],
-) -> Result<Reply, Failure> {
-    connection.say(step, words).await?;
-    let reply = reply(connection, step, Form::FreeBetween).await?;
-    reply.expect(step, codes)
 }

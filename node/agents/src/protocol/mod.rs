@@ -30,6 +30,12 @@ const CLOSE: Goodbye = Goodbye {
     last_line: None,
 };
 
+/// For SMTP, POP3, FTP and NNTP.
+const QUIT: Goodbye = Goodbye {
+    words: b"QUIT\r\n",
+    last_line: Some(b""),
+};
+
 /// The whole transaction, over a connection of its own, up to the goodbye.
 pub(crate) async fn converse<'p>(
     agent: Agent,
@@ -41,7 +47,7 @@ pub(crate) async fn converse<'p>(
     if target.transport == Transport::Udp {
         return Finished::alone(over_udp(agent, target, options, progress).await);
     }
-    if options.tls == Tls::StartTls && matches!(agent, Agent::Http | Agent::Connect | Agent::Dns) {
+    if options.tls == Tls::StartTls && !agent.has_starttls() {
         let why = "this protocol has no request that starts TLS: choose TLS from the first byte (tls=implicit, --tls)";
         return Finished::alone(Err(TRANSPORT.failed(Seen::Unable(why.to_owned()))));
     }
@@ -52,11 +58,8 @@ pub(crate) async fn converse<'p>(
     let outcome = converse_over(agent, &mut connection, target, options).await;
     let goodbye = match agent {
         Agent::Http | Agent::Connect | Agent::Dns => &CLOSE,
-        Agent::Smtp => &smtp::GOODBYE,
-        Agent::Pop => &pop::GOODBYE,
+        Agent::Smtp | Agent::Pop | Agent::Ftp | Agent::Nntp => &QUIT,
         Agent::Imap => &imap::GOODBYE,
-        Agent::Ftp => &ftp::GOODBYE,
-        Agent::Nntp => &nntp::GOODBYE,
         Agent::Ldap => &ldap::GOODBYE,
     };
     Finished {

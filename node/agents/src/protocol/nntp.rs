@@ -1,15 +1,13 @@
 //! NNTP: greeting, CAPABILITIES, QUIT (RFC 3977), perhaps STARTTLS between (RFC 4642).
 
-use super::reply::{Form, Reply, reply};
+use super::reply::{Form, ask};
 use crate::agent::Target;
-use crate::connection::{Connection, Goodbye};
+use crate::connection::Connection;
 use crate::failure::{Failure, Step};
 use crate::options::{Options, Tls};
 
-pub(super) const GOODBYE: Goodbye = Goodbye {
-    words: b"QUIT\r\n",
-    last_line: Some(b""),
-};
+/// How its replies go on.
+const FORM: Form = Form::OneLine;
 
 const GREETING: Step = Step::new("greeting", "200 or 201");
 const STARTTLS: Step = Step::new("STARTTLS", "382");
@@ -24,28 +22,17 @@ pub(super) async fn converse(
     target: &Target,
     options: &Options,
 ) -> Result<(), Failure> {
-    ask(connection, &GREETING, b"", &[200, 201]).await?;
+    ask(connection, &GREETING, b"", FORM, &[200, 201]).await?;
     if options.tls == Tls::StartTls {
-        ask(connection, &STARTTLS, b"STARTTLS\r\n", &[382]).await?;
+        ask(connection, &STARTTLS, b"STARTTLS\r\n", FORM, &[382]).await?;
         connection.encrypt(target, options).await?;
     }
-    let words = b"CAPABILITIES\r\n";
-    let reply = ask(connection, &CAPABILITIES, words, &[101, UNKNOWN_COMMAND]).await?;
+    let (words, codes) = (b"CAPABILITIES\r\n", [101, UNKNOWN_COMMAND]);
+    let reply = ask(connection, &CAPABILITIES, words, FORM, &codes).await?;
     if reply.code == UNKNOWN_COMMAND {
-        connection.say_goodbye(&QUIT, GOODBYE.words).await?;
-        return ask(connection, &QUIT, b"", &[205]).await.map(drop);
+        connection.say_goodbye(&QUIT, super::QUIT.words).await?;
+        return ask(connection, &QUIT, b"", FORM, &[205]).await.map(drop);
     }
     while connection.line(&CAPABILITIES).await? != b"." {}
     Ok(())
-}
-
-async fn ask(
-    connection: &mut Connection<'_>,
-    step: &Step,
-    words: &[u8],
-    codes: &[u16],
-) -> Result<Reply, Failure> {
-    connection.say(step, words).await?;
-    let reply = reply(connection, step, Form::OneLine).await?;
-    reply.expect(step, codes)
 }

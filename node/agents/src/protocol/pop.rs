@@ -1,14 +1,9 @@
 //! POP3: greeting, CAPA (RFC 2449), QUIT (RFC 1939), perhaps STLS between (RFC 2595).
 
 use crate::agent::Target;
-use crate::connection::{Connection, Goodbye};
+use crate::connection::Connection;
 use crate::failure::{Failure, Step};
 use crate::options::{Options, Tls};
-
-pub(super) const GOODBYE: Goodbye = Goodbye {
-    words: b"QUIT\r\n",
-    last_line: Some(b""),
-};
 
 const GREETING: Step = Step::new("greeting", "+OK");
 const STLS: Step = Step::new("STLS", "+OK");
@@ -38,7 +33,7 @@ pub(super) async fn converse(
         Status::Ok => while connection.line(&CAPA).await? != b"." {},
         // A server of RFC 1939 does not know CAPA: that it takes leave in order is then the proof.
         Status::Err => {
-            connection.say_goodbye(&QUIT, GOODBYE.words).await?;
+            connection.say_goodbye(&QUIT, super::QUIT.words).await?;
             agreed(connection, &QUIT).await?;
         }
     }

@@ -21,23 +21,25 @@ pub(super) struct Reply {
     line: Vec<u8>,
 }
 
-impl Reply {
-    /// The reply if its code is one of `codes`.
-    pub(super) fn expect(self, step: &Step, codes: &[u16]) -> Result<Self, Failure> {
-        if codes.contains(&self.code) {
-            Ok(self)
-        } else {
-            Err(step.answered(&self.line))
-        }
+/// Says `words`, none for a greeting, and reads the reply, which has one of `codes`.
+pub(super) async fn ask(
+    connection: &mut Connection<'_>,
+    step: &Step,
+    words: &[u8],
+    form: Form,
+    codes: &[u16],
+) -> Result<Reply, Failure> {
+    connection.say(step, words).await?;
+    let reply = reply(connection, step, form).await?;
+    if codes.contains(&reply.code) {
+        Ok(reply)
+    } else {
+        Err(step.answered(&reply.line))
     }
 }
 
 /// Reads one reply whole.
-pub(super) async fn reply(
-    connection: &mut Connection<'_>,
-    step: &Step,
-    form: Form,
-) -> Result<Reply, Failure> {
+async fn reply(connection: &mut Connection<'_>, step: &Step, form: Form) -> Result<Reply, Failure> {
     let first = connection.line(step).await?;
     let (code, mut last) = parse(&first).ok_or_else(|| step.answered(&first))?;
     while !last && form != Form::OneLine {

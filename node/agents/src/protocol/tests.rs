@@ -77,9 +77,7 @@ fn hear_out(agent: Agent, bytes: &[u8], piece: usize) -> Result<(), Failure> {
             let options = Options::default();
             let outcome = converse_over(agent, &mut connection, &target, &options).await;
             let patience = Duration::from_secs(10);
-            connection
-                .part(&smtp::GOODBYE, outcome.is_ok(), patience)
-                .await;
+            connection.part(&QUIT, outcome.is_ok(), patience).await;
             outcome
         };
         let server = async {

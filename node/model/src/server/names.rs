@@ -43,6 +43,18 @@ pub struct Names {
 }
 
 impl Names {
+    /// Of a host that the system calls `host_name`; `given` is what its owner calls it.
+    #[must_use]
+    pub fn of_host(given: Option<&str>, host_name: &str, addresses: Vec<IpAddr>) -> Self {
+        let whole = host_name.to_lowercase();
+        let short = whole.split_once('.').map(|(short, _)| short.to_owned());
+        Self {
+            given: given.map(str::to_owned),
+            host_names: std::iter::once(whole).chain(short).collect(),
+            addresses,
+        }
+    }
+
     /// Whether this host is the one that is written as `host` and has `address`.
     #[must_use]
     pub fn is(&self, host: &Host, address: Option<IpAddr>) -> bool {
@@ -96,6 +108,13 @@ VirtualHost web
   AddServerPool Web
 EndVirtualHost
 ";
+
+    #[test]
+    fn a_host_name_counts_whole_and_short_and_once() {
+        let names = |host_name| Names::of_host(None, host_name, Vec::new()).host_names;
+        assert_eq!(names("Web1.Example.com"), ["web1.example.com", "web1"]);
+        assert_eq!(names("web1"), ["web1"]);
+    }
 
     #[test]
     fn a_host_is_found_by_the_name_it_was_given_or_by_its_own() {
