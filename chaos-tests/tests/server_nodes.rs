@@ -13,7 +13,8 @@ use std::time::Duration;
 use chaos_tests::cluster::{
     Applied, Cluster, SETTLE_MAX, ServerReport, fast_configuration, wait_until,
 };
-use chaos_tests::lab::{ATMD, Fault, LINES_PORT, Lab, program, ready, skipped};
+use chaos_tests::lab::{ATMD, Fault, LINES_PORT, Lab, program, read_configuration, ready, skipped};
+use model::conf::print;
 
 /// The second virtual host's address, and what stands for it.
 const SECOND: &str = "10.1.0.101";
@@ -255,6 +256,36 @@ fn a_vip_that_leaves_stays_on_its_servers_until_its_last_connection_ends() {
         until_vip(&cluster, host, &first, false);
         assert!(has_vip(&cluster, host, SECOND), "{host}");
     }
+}
+
+#[test]
+fn a_fallback_that_is_in_no_pool_serves_its_first_client() {
+    if !ready() {
+        return;
+    }
+    let (host, text) = ("serv3", fast_configuration(3, 3).unwrap());
+    let mut config = read_configuration("generated", &text).unwrap();
+    for service in config.services.iter_mut().filter(|s| s.name == "lines") {
+        service.fallback = Some(host.to_owned());
+    }
+    for pool in &mut config.server_pools {
+        pool.servers.retain(|added| added.server != host);
+    }
+    let cluster = Cluster::start_with(Lab::builder().conf(print(&config))).unwrap();
+    until_vip(&cluster, host, &cluster.vip().to_string(), true);
+    let (active, _) = cluster.active().unwrap();
+    for server in ["serv1", "serv2"] {
+        let order = ["server", "disable", server];
+        let answer = cluster.atmctl(&active, &order).unwrap();
+        assert_eq!(answer.code, Some(0), "{}", answer.stderr);
+    }
+    let report = cluster.lines(1).unwrap().finish(SETTLE_MAX);
+    assert!(report.is_unbroken(), "{report:#?}");
+    assert_eq!(report.per_connection[0].server.as_deref(), Some(host));
+    // One that was asked for more with its first connection would wait for the next version.
+    until_report(&cluster, host, "the version in force", |report| {
+        report.is_some_and(|report| report.config_version == Some(1) && report.error.is_none())
+    });
 }
 
 #[test]
