@@ -4,6 +4,8 @@
 mod apply;
 mod atm;
 #[cfg(test)]
+mod capture;
+#[cfg(test)]
 mod config;
 #[cfg(test)]
 mod connections;
