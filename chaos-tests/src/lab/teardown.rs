@@ -11,8 +11,9 @@ use super::process::{Identity, Signal, members};
 use super::record::{Record, boot_id, registered};
 
 /// How long killed processes may take to go: SIGKILL ends one as soon as it leaves the kernel, and the first process of a machine ends
-/// last of all that ran there.
-const DEATH_WAIT: Duration = Duration::from_secs(30);
+/// last of all that ran there. Where one of them was the last that used a mounted NFS, it takes the client's leave of the NFS server
+/// with it: some 50 s in user-mode-linux.
+const DEATH_WAIT: Duration = Duration::from_secs(180);
 
 /// Between two looks at dying processes.
 const DEATH_POLL: Duration = Duration::from_millis(2);
