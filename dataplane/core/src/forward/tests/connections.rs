@@ -373,22 +373,7 @@ fn a_server_that_leaves_the_configuration_keeps_its_connections() {
 
 #[test]
 fn the_work_of_one_call_is_bounded_and_the_rest_is_not_forgotten() {
-    let limits = Limits {
-        pending_max: 1,
-        connections_max: 5000,
-    };
-    let mut rig = Rig {
-        forwarder: Forwarder::new(interface(), limits),
-        out: Capture::default(),
-        now: at(0),
-    };
-    rig.forwarder.install(
-        ForwardingTable {
-            servers: vec![],
-            ..table()
-        },
-        rig.now,
-    );
+    let mut rig = Rig::without_servers(5000);
     rig.commit(&(1..=5000).map(open).collect::<Vec<_>>());
     rig.lease(1, at(3_600_000));
     rig.now = at(31_000);

@@ -151,18 +151,33 @@ struct Rig {
 }
 
 impl Rig {
-    /// With the table, all neighbours known, and no lease.
-    fn backup() -> Self {
+    /// With this table, and no lease; no neighbour was asked for.
+    fn with(table: ForwardingTable, pending_max: usize, connections_max: usize) -> Self {
         let limits = Limits {
-            pending_max: 10,
-            connections_max: 100,
+            pending_max,
+            connections_max,
         };
         let mut rig = Self {
             forwarder: Forwarder::new(interface(), limits),
             out: Capture::default(),
             now: at(0),
         };
-        rig.forwarder.install(table(), rig.now);
+        rig.forwarder.install(table, rig.now);
+        rig
+    }
+
+    /// The same without servers: no neighbour is ever asked for, and what is due is due to connections.
+    fn without_servers(connections_max: usize) -> Self {
+        let table = ForwardingTable {
+            servers: vec![],
+            ..table()
+        };
+        Self::with(table, 1, connections_max)
+    }
+
+    /// With the table, all neighbours known, and no lease.
+    fn backup() -> Self {
+        let mut rig = Self::with(table(), 10, 100);
         rig.tick();
         rig.neighbours_answer();
         rig.out.frames.clear();

@@ -24,22 +24,7 @@ fn a_backup_follows_the_records_and_closes_nothing() {
 
 #[test]
 fn a_backup_looks_at_an_idle_entry_seldom() {
-    let limits = Limits {
-        pending_max: 1,
-        connections_max: 10,
-    };
-    let mut rig = Rig {
-        forwarder: Forwarder::new(interface(), limits),
-        out: Capture::default(),
-        now: at(0),
-    };
-    rig.forwarder.install(
-        ForwardingTable {
-            servers: vec![],
-            ..table()
-        },
-        rig.now,
-    );
+    let mut rig = Rig::without_servers(10);
     rig.commit(&[open(1)]);
     let mut looks = 0;
     let end = at(300_000);
