@@ -1,4 +1,5 @@
-//! ICMP that we send in a VIP's name: echo replies, fragmentation-needed and packet-too-big, time-exceeded.
+//! What we send in a VIP's name to who sent a packet: the head of it all, and of ICMP echo replies, fragmentation-needed and
+//! packet-too-big, time-exceeded. TCP resets are in `resets`.
 
 use std::net::IpAddr;
 use std::ops::{Deref, DerefMut};
@@ -6,7 +7,7 @@ use std::ops::{Deref, DerefMut};
 use crate::gate::Voice;
 use crate::wire::ethernet::{self, Ethernet};
 use crate::wire::ip::Ip;
-use crate::wire::{checksum, icmp, ipv4, ipv6};
+use crate::wire::{checksum, icmp, ipv4, ipv6, tcp};
 use crate::{MacAddr, Sink};
 
 /// TTL of what we send ourselves (RFC 1700; RFC 8200 leaves it to us).
@@ -15,7 +16,8 @@ const TTL: u8 = 64;
 const ERROR_LEN_MAX: usize = 576;
 /// Precedence of internetwork control (RFC 1812 §4.3.2.5); the same bits are CS6 (RFC 2474 §4.2.2.2).
 const ERROR_TOS: u8 = 0xc0;
-const HEAD_LEN_MAX: usize = ethernet::HEADER_LEN + ipv6::HEADER_LEN;
+/// The longest head: of a TCP reset over IPv6.
+const HEAD_LEN_MAX: usize = ethernet::HEADER_LEN + ipv6::HEADER_LEN + tcp::MIN_HEADER_LEN;
 
 /// Answers an echo request (RFC 792, RFC 4443 §4.2) with its own bytes. The checksum is changed, not made anew, so that a message
 /// damaged on its way here stays visibly damaged; exchanging the addresses does not change it.
@@ -38,14 +40,14 @@ pub(crate) fn echo<B: DerefMut<Target = [u8]>, S: Sink>(
         header[0] = reply;
         header[2..4].copy_from_slice(&sum.to_be_bytes());
     }
-    let head = Head::back(
-        packet,
-        packet.destination(),
-        packet.payload().len(),
-        packet.tos(),
-        (ours, asker),
-        identification,
-    );
+    let envelope = Envelope {
+        name: packet.destination(),
+        protocol: icmp::protocol(packet),
+        payload_len: packet.payload().len(),
+        tos: packet.tos(),
+        dont_fragment: false,
+    };
+    let head = Head::back(packet, envelope, (ours, asker), identification);
     voice.transmit(head.bytes(), packet.payload());
 }
 
@@ -74,13 +76,19 @@ pub(crate) fn error<B: Deref<Target = [u8]>, S: Sink>(
     let room = len_max - ip_len - icmp::HEADER_LEN;
     let quote = packet.bytes().get(..room).unwrap_or(packet.bytes());
     let len = icmp::HEADER_LEN + quote.len();
-    let link = (ours, sender);
-    let mut head = Head::back(packet, name, len, ERROR_TOS, link, identification);
+    let envelope = Envelope {
+        name,
+        protocol: icmp::protocol(packet),
+        payload_len: len,
+        tos: ERROR_TOS,
+        dont_fragment: false,
+    };
+    let mut head = Head::back(packet, envelope, (ours, sender), identification);
     let message = match (packet, problem) {
         (Ip::V4(_), Problem::TooBig { mtu }) => icmp::fragmentation_needed(mtu, quote),
         (Ip::V4(_), Problem::TimeExceeded) => icmp::time_exceeded(quote),
         (Ip::V6(v6), problem) => {
-            let pseudo_header = header6(v6, name, len, ERROR_TOS).pseudo_header();
+            let pseudo_header = header6(v6, envelope).pseudo_header();
             match problem {
                 Problem::TooBig { mtu } => icmp::packet_too_big(mtu, quote, pseudo_header),
                 Problem::TimeExceeded => icmp::hop_limit_exceeded(quote, pseudo_header),
@@ -91,24 +99,34 @@ pub(crate) fn error<B: Deref<Target = [u8]>, S: Sink>(
     voice.transmit(head.bytes(), quote);
 }
 
-/// Ethernet and IP headers, and the ICMP header of an error.
-struct Head {
-    bytes: [u8; HEAD_LEN_MAX + icmp::HEADER_LEN],
+/// What the IP header of an answer says; its destination is who sent the packet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Envelope {
+    /// Who speaks; were it of the other IP version, whom the packet was sent to.
+    pub(crate) name: IpAddr,
+    pub(crate) protocol: u8,
+    pub(crate) payload_len: usize,
+    pub(crate) tos: u8,
+    /// Of IPv4.
+    pub(crate) dont_fragment: bool,
+}
+
+/// Ethernet and IP headers of an answer, and the header that follows.
+pub(crate) struct Head {
+    bytes: [u8; HEAD_LEN_MAX],
     len: usize,
 }
 
 impl Head {
-    /// Back to who sent `packet`, from `name`; were that of the other IP version, from whom it was sent to.
-    fn back<B: Deref<Target = [u8]>>(
+    /// Back to who sent `packet`, over the Ethernet addresses `ours` and `to`.
+    pub(crate) fn back<B: Deref<Target = [u8]>>(
         packet: &Ip<B>,
-        name: IpAddr,
-        payload_len: usize,
-        tos: u8,
+        envelope: Envelope,
         (ours, to): (MacAddr, MacAddr),
         identification: &mut u16,
     ) -> Self {
         let mut head = Self {
-            bytes: [0; HEAD_LEN_MAX + icmp::HEADER_LEN],
+            bytes: [0; HEAD_LEN_MAX],
             len: 0,
         };
         let link = |ethertype| {
@@ -122,15 +140,15 @@ impl Head {
         match packet {
             Ip::V4(packet) => {
                 *identification = identification.wrapping_add(1);
+                let total_len = ipv4::MIN_HEADER_LEN + envelope.payload_len;
                 let ip = ipv4::Header {
-                    tos,
-                    total_len: u16::try_from(ipv4::MIN_HEADER_LEN + payload_len)
-                        .unwrap_or(u16::MAX),
+                    tos: envelope.tos,
+                    total_len: u16::try_from(total_len).unwrap_or(u16::MAX),
                     identification: *identification,
-                    dont_fragment: false,
+                    dont_fragment: envelope.dont_fragment,
                     ttl: TTL,
-                    protocol: ipv4::ICMP,
-                    source: match name {
+                    protocol: envelope.protocol,
+                    source: match envelope.name {
                         IpAddr::V4(v4) => v4,
                         IpAddr::V6(_) => packet.destination(),
                     },
@@ -141,34 +159,29 @@ impl Head {
             }
             Ip::V6(packet) => {
                 head.push(&link(ethernet::IPV6));
-                head.push(&header6(packet, name, payload_len, tos).bytes());
+                head.push(&header6(packet, envelope).bytes());
             }
         }
         head
     }
 
-    fn push(&mut self, bytes: &[u8]) {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
         self.len += bytes.len();
     }
 
-    fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
 }
 
-fn header6<B: Deref<Target = [u8]>>(
-    packet: &ipv6::Ipv6<B>,
-    name: IpAddr,
-    payload_len: usize,
-    traffic_class: u8,
-) -> ipv6::Header {
+fn header6<B: Deref<Target = [u8]>>(packet: &ipv6::Ipv6<B>, envelope: Envelope) -> ipv6::Header {
     ipv6::Header {
-        traffic_class,
-        payload_len: u16::try_from(payload_len).unwrap_or(u16::MAX),
-        next_header: ipv6::ICMPV6,
+        traffic_class: envelope.tos,
+        payload_len: u16::try_from(envelope.payload_len).unwrap_or(u16::MAX),
+        next_header: envelope.protocol,
         hop_limit: TTL,
-        source: match name {
+        source: match envelope.name {
             IpAddr::V6(v6) => v6,
             IpAddr::V4(_) => packet.destination(),
         },

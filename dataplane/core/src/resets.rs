@@ -5,72 +5,37 @@
 
 use std::ops::Deref;
 
+use crate::answers::{Envelope, Head};
 use crate::gate::Voice;
-use crate::wire::ethernet::{self, Ethernet};
 use crate::wire::ip::Ip;
+use crate::wire::ipv4;
 use crate::wire::tcp::{self, Tcp};
-use crate::wire::{ipv4, ipv6};
 use crate::{MacAddr, Malformed, Sink};
 
-/// TTL of what we send ourselves (RFC 1700; RFC 8200 leaves it to us).
-const TTL: u8 = 64;
-const LEN_MAX: usize = ethernet::HEADER_LEN + ipv6::HEADER_LEN + tcp::MIN_HEADER_LEN;
-
-/// Answers a client's segment with a reset. The caller sees to it that the segment is none itself: nobody answers those.
+/// Answers a client's segment with a reset, over the Ethernet addresses `link`: ours, and who sent it. The caller sees to it that the segment is none itself: nobody answers those.
 pub(crate) fn reset<B: Deref<Target = [u8]>, S: Sink>(
     packet: &Ip<B>,
-    (ours, sender): (MacAddr, MacAddr),
+    link: (MacAddr, MacAddr),
     identification: &mut u16,
     voice: &mut Voice<'_, S>,
 ) -> Result<(), Malformed> {
     let segment = Tcp::parse(packet.payload())?;
-    let mut frame = Frame::default();
-    let ethertype = match packet {
-        Ip::V4(_) => ethernet::IPV4,
-        Ip::V6(_) => ethernet::IPV6,
+    let envelope = Envelope {
+        name: packet.destination(),
+        protocol: ipv4::TCP,
+        payload_len: tcp::MIN_HEADER_LEN,
+        tos: 0,
+        // As Linux sends its own.
+        dont_fragment: true,
     };
-    let link = Ethernet {
-        destination: sender,
-        source: ours,
-        ethertype,
-    };
-    frame.push(&link.bytes());
-    let header = answer(&segment, packet.payload());
-    match packet {
-        Ip::V4(packet) => {
-            *identification = identification.wrapping_add(1);
-            let total_len = ipv4::MIN_HEADER_LEN + tcp::MIN_HEADER_LEN;
-            let ip = ipv4::Header {
-                tos: 0,
-                total_len: u16::try_from(total_len).unwrap_or(u16::MAX),
-                identification: *identification,
-                dont_fragment: true,
-                ttl: TTL,
-                protocol: ipv4::TCP,
-                source: packet.destination(),
-                destination: packet.source(),
-            };
-            frame.push(&ip.bytes());
-        }
-        Ip::V6(packet) => {
-            let ip = ipv6::Header {
-                traffic_class: 0,
-                payload_len: u16::try_from(tcp::MIN_HEADER_LEN).unwrap_or(u16::MAX),
-                next_header: ipv4::TCP,
-                hop_limit: TTL,
-                source: packet.destination(),
-                destination: packet.source(),
-            };
-            frame.push(&ip.bytes());
-        }
-    }
+    let mut head = Head::back(packet, envelope, link, identification);
+    let mut header = answer(&segment, packet.payload());
     // The sum over both addresses, the protocol and the length is the same in either direction (RFC 9293 §3.1).
     let len = u16::try_from(tcp::MIN_HEADER_LEN).unwrap_or(u16::MAX);
     let checksum = packet.pseudo_header(len).bytes(&header).finish();
-    let at = frame.len + tcp::CHECKSUM_AT;
-    frame.push(&header);
-    frame.bytes[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
-    voice.transmit(&frame.bytes[..frame.len], &[]);
+    header[tcp::CHECKSUM_AT..tcp::CHECKSUM_AT + 2].copy_from_slice(&checksum.to_be_bytes());
+    head.push(&header);
+    voice.transmit(head.bytes(), &[]);
     Ok(())
 }
 
@@ -102,26 +67,4 @@ fn answer(segment: &Tcp, bytes: &[u8]) -> [u8; tcp::MIN_HEADER_LEN] {
     header[12] = 5 << 4;
     header[tcp::FLAGS_AT] = flags;
     header
-}
-
-/// A frame under construction.
-struct Frame {
-    bytes: [u8; LEN_MAX],
-    len: usize,
-}
-
-impl Default for Frame {
-    fn default() -> Self {
-        Self {
-            bytes: [0; LEN_MAX],
-            len: 0,
-        }
-    }
-}
-
-impl Frame {
-    fn push(&mut self, bytes: &[u8]) {
-        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
-        self.len += bytes.len();
-    }
 }
