@@ -11,8 +11,9 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use chaos_tests::cluster::eventually;
 use chaos_tests::lab::{Identity, Lab, Record, Signal, ready};
 
 /// How long a killed process or namespace may take to be gone on a loaded machine.
@@ -20,14 +21,6 @@ const GONE_WAIT: Duration = Duration::from_secs(10);
 
 /// Set for the copy of this test program that builds a lab and is then killed.
 const VICTIM: &str = "ATM_LAB_TEST_VICTIM";
-
-fn eventually(what: &str, holds: impl Fn() -> bool) {
-    let give_up = Instant::now() + GONE_WAIT;
-    while !holds() {
-        assert!(Instant::now() < give_up, "never: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
 
 #[test]
 fn nothing_is_left_after_the_owner_is_killed() {
@@ -50,7 +43,7 @@ fn nothing_is_left_after_the_owner_is_killed() {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        eventually("the victim's lab", || report.exists());
+        eventually("the victim's lab", GONE_WAIT, || report.exists()).unwrap();
         let text = fs::read_to_string(&report).unwrap();
         let (lab_dir, child) = text.split_once('\n').unwrap();
         let child = Identity::of(child.trim().parse().unwrap()).unwrap();
@@ -63,9 +56,15 @@ fn nothing_is_left_after_the_owner_is_killed() {
 
         victim.kill().unwrap();
         victim.wait().unwrap();
-        eventually("the kernel kills the process", || !leader.is_alive());
+        eventually("the kernel kills the process", GONE_WAIT, || {
+            !leader.is_alive()
+        })
+        .unwrap();
         if !janitor_dies_first {
-            eventually("the janitor removes the namespaces", || !record.is_up());
+            eventually("the janitor removes the namespaces", GONE_WAIT, || {
+                !record.is_up()
+            })
+            .unwrap();
         }
         assert!(
             child.is_alive(),
@@ -79,7 +78,10 @@ fn nothing_is_left_after_the_owner_is_killed() {
                 .start()
                 .unwrap(),
         );
-        eventually("the next start ends the rest", || !child.is_alive());
+        eventually("the next start ends the rest", GONE_WAIT, || {
+            !child.is_alive()
+        })
+        .unwrap();
         assert_eq!(record.remains(), [""; 0]);
     }
 }
@@ -97,9 +99,10 @@ fn become_the_victim(report: &Path) -> ! {
     let script = "sleep 1000 & echo $!; wait";
     host.spawn("atmd", ["sh", "-c", script], &[]).unwrap();
     let log = host.log("atmd");
-    eventually("the child's pid", || {
+    eventually("the child's pid", GONE_WAIT, || {
         fs::read_to_string(&log).is_ok_and(|t| t.ends_with('\n'))
-    });
+    })
+    .unwrap();
     let child = fs::read_to_string(&log).unwrap();
     let fresh = report.with_extension("new");
     fs::write(&fresh, format!("{}\n{child}", lab.dir().display())).unwrap();

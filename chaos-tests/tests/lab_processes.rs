@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use chaos_tests::cluster::eventually;
 use chaos_tests::lab::{
     Condition, Fault, Identity, Lab, LabError, Signal, end_stale_labs, ready, registered,
 };
@@ -37,14 +38,6 @@ fn stand_in(lab: &Lab, host: &str) -> Identity {
         .identity
 }
 
-fn eventually(what: &str, holds: impl Fn() -> bool) {
-    let give_up = Instant::now() + GONE_WAIT;
-    while !holds() {
-        assert!(Instant::now() < give_up, "never: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
 #[test]
 fn faults_act_on_the_process_of_their_host() {
     if !ready() {
@@ -55,10 +48,16 @@ fn faults_act_on_the_process_of_their_host() {
     let condition = |host| lab.condition(host, "atmd").unwrap();
 
     lab.fault(Fault::Stop, "atm1").unwrap();
-    eventually("atm1 stopped", || condition("atm1") == Condition::Stopped);
+    eventually("atm1 stopped", GONE_WAIT, || {
+        condition("atm1") == Condition::Stopped
+    })
+    .unwrap();
     assert_eq!(condition("atm2"), Condition::Running);
     lab.fault(Fault::Cont, "atm1").unwrap();
-    eventually("atm1 runs", || condition("atm1") == Condition::Running);
+    eventually("atm1 runs", GONE_WAIT, || {
+        condition("atm1") == Condition::Running
+    })
+    .unwrap();
 
     lab.host("atm2").unwrap().signal(Signal::STOP).unwrap();
     lab.fault(Fault::Kill, "atm2").unwrap();
@@ -91,11 +90,12 @@ fn a_process_gets_its_environment_and_log_and_its_name_once() {
     let env = [("GREETING".to_owned(), "hello".to_owned())];
     let script = "echo $GREETING; echo oops >&2; ip -br -4 addr show dev eth0; exec sleep 1000";
     host.spawn("worker", ["sh", "-c", script], &env).unwrap();
-    eventually("the log", || {
+    eventually("the log", GONE_WAIT, || {
         fs::read_to_string(host.log("worker")).is_ok_and(|text| {
             text.contains("hello\n") && text.contains("oops\n") && text.contains("10.1.0.11/24")
         })
-    });
+    })
+    .unwrap();
     let again = host.spawn("worker", ["true"], &[]).unwrap_err();
     assert!(matches!(again, LabError::AlreadyRunning { .. }), "{again}");
     let bad = host.spawn("../worker", ["true"], &[]).unwrap_err();
@@ -130,15 +130,16 @@ fn nothing_is_left_after_drop() {
         .spawn("parent", ["sh", "-c", script], &[])
         .unwrap();
     let log = lab.host("atm2").unwrap().log("parent");
-    eventually("the child's pid", || {
+    eventually("the child's pid", GONE_WAIT, || {
         fs::read_to_string(&log).is_ok_and(|t| t.ends_with('\n'))
-    });
+    })
+    .unwrap();
     let child = Identity::of(fs::read_to_string(&log).unwrap().trim().parse().unwrap()).unwrap();
     lab.kill("atm2", "parent").unwrap();
     assert!(child.is_alive());
     drop(lab);
     for identity in [direct, parent.identity, child] {
-        eventually("all processes dead", || !identity.is_alive());
+        eventually("all processes dead", GONE_WAIT, || !identity.is_alive()).unwrap();
     }
     assert_eq!(record.remains(), [""; 0]);
 }
@@ -205,9 +206,10 @@ fn another_process_may_steer_the_lab_by_its_directory() {
         .unwrap();
     assert_eq!(code.code(), Some(7));
     drop(lab);
-    eventually("the process another one started is dead", || {
+    eventually("the process another one started is dead", GONE_WAIT, || {
         !after.is_alive()
-    });
+    })
+    .unwrap();
 }
 
 #[test]

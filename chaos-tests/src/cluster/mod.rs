@@ -22,4 +22,4 @@ pub use status::{
 };
 pub use steady::{Steady, SteadyReport, steady};
 pub use traffic::{LINES_INTERVAL, OPEN_MAX};
-pub use wait::wait_until;
+pub use wait::{eventually, wait_until};

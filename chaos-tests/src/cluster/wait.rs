@@ -33,6 +33,22 @@ pub fn wait_until<T>(
     }
 }
 
+/// Looks until it `holds`, at most for `limit`.
+///
+/// # Errors
+/// [`ClusterError::Late`].
+pub fn eventually(
+    what: &str,
+    limit: Duration,
+    mut holds: impl FnMut() -> bool,
+) -> Result<(), ClusterError> {
+    wait_until(what, limit, || {
+        holds()
+            .then_some(())
+            .ok_or_else(|| "it does not hold".to_owned())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
