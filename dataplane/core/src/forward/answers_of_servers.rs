@@ -36,9 +36,15 @@ impl Forwarder {
             return Some(self.or_pass_on(answered, frame, packet, now, out));
         }
         let part = packet.part();
-        let (flow, segment) = match part.map(|(key, part)| (key, part.place())) {
+        let (id, segment) = match part.map(|(key, part)| (key, part.place())) {
             Some((_, Err(_suspect))) => return None,
-            Some((key, Ok(Place::Later))) => (self.fragments.decision(key, now)?, None),
+            Some((key, Ok(Place::Later))) => {
+                let flow = self.fragments.decision(key, now)?;
+                let Some(id) = self.connections.find(flow) else {
+                    return Some(Err(DropReason::NoConnection));
+                };
+                (id, None)
+            }
             None | Some((_, Ok(Place::Whole | Place::First))) => {
                 let segment = Segment::of(packet).ok()?;
                 let peer = Peer {
@@ -48,11 +54,11 @@ impl Forwarder {
                     peer: packet.destination(),
                     peer_port: segment.destination_port,
                 };
-                let id = self.connections.find_peer(&peer)?;
-                (self.connections.get(id)?.flow, Some(segment))
+                (self.connections.find_peer(&peer)?, Some(segment))
             }
         };
-        let answered = self.answer_of_server(flow, segment, frame, packet, now, out);
+        let flow = self.connections.get(id)?.flow;
+        let answered = self.answer_of_server(id, segment, frame, packet, now, out);
         let answered = self.or_pass_on(answered, frame, packet, now, out);
         if let (Some((key, _)), Some(_), Ok(Verdict::Transmit | Verdict::Relayed)) =
             (part, segment, &answered)
@@ -84,14 +90,14 @@ impl Forwarder {
 
     fn answer_of_server<S: Sink>(
         &mut self,
-        flow: Flow,
+        id: u32,
         segment: Option<Segment>,
         frame: Received,
         packet: &mut Ip<&mut [u8]>,
         now: Instant,
         out: &mut S,
     ) -> Result<Verdict, DropReason> {
-        let (id, mut voice) = self.speak_for(flow, frame, now, out)?;
+        let (flow, mut voice) = self.speak_for(id, frame, now, out)?;
         let pin = self.connections.pin(id)?;
         if let Some(segment) = segment {
             self.connections.heard(id, segment.resets(), now);
@@ -125,12 +131,7 @@ impl Forwarder {
         now: Instant,
         out: &mut S,
     ) -> Result<Verdict, DropReason> {
-        let flow = self
-            .connections
-            .get(id)
-            .map(|entry| entry.flow)
-            .ok_or(DropReason::NoConnection)?;
-        let (id, mut voice) = self.speak_for(flow, frame, now, out)?;
+        let (flow, mut voice) = self.speak_for(id, frame, now, out)?;
         let pin = self.connections.pin(id)?;
         let answer = self.way_back(flow, pin)?;
         let server = self.routes.server(pin.server)?.address;
@@ -173,25 +174,23 @@ impl Forwarder {
         Ok(route.verdict())
     }
 
-    /// A voice for what a connection's server says, and the connection.
+    /// A voice for what a connection's server says, and the connection's flow.
     fn speak_for<'a, S: Sink>(
         &mut self,
-        flow: Flow,
+        id: u32,
         frame: Received,
         now: Instant,
         out: &'a mut S,
-    ) -> Result<(u32, Voice<'a, S>), DropReason> {
-        let id = self
-            .connections
-            .find(flow)
-            .ok_or(DropReason::NoConnection)?;
+    ) -> Result<(Flow, Voice<'a, S>), DropReason> {
+        let entry = self.connections.get(id).ok_or(DropReason::NoConnection)?;
+        let flow = entry.flow;
         self.about.service = Some(flow.service());
-        self.about.server = self.connections.get(id).map(|entry| entry.pin.server);
+        self.about.server = Some(entry.pin.server);
         let voice = self.gate.voice(now, out)?;
         if is_stale(frame.waited) {
             return Err(DropReason::Stale);
         }
-        Ok((id, voice))
+        Ok((flow, voice))
     }
 
     /// The connection of a client whose packet to a server is quoted.
