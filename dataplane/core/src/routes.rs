@@ -24,9 +24,9 @@ pub(crate) struct Routes {
     gateways: Vec<IpAddr>,
     services_at: Places,
     /// Addresses of servers whose answers pass here.
-    behind_nat: FxHashSet<IpAddr>,
+    behind_nat: FxHashSet<Address>,
     /// Addresses of servers by tunnel.
-    tunnel_ends: FxHashSet<IpAddr>,
+    tunnel_ends: FxHashSet<Address>,
     services: Vec<Service>,
     by_port: FxHashMap<(Address, Protocol, u16), usize>,
     servers: Vec<Server>,
@@ -110,7 +110,7 @@ impl Routes {
         let by = |method| {
             let servers = table.servers.iter();
             let servers = servers.filter(move |server| server.method == method);
-            servers.map(|server| server.address).collect()
+            servers.map(|server| server.address.into()).collect()
         };
         let (behind_nat, tunnel_ends) = (by(ForwardingMethod::Nat), by(ForwardingMethod::Tunnel));
         Self {
@@ -198,7 +198,7 @@ impl Routes {
 
     /// Whether answers of this address may pass here.
     pub(crate) fn is_behind_nat(&self, address: IpAddr) -> bool {
-        !self.behind_nat.is_empty() && self.behind_nat.contains(&address)
+        !self.behind_nat.is_empty() && self.behind_nat.contains(&address.into())
     }
 
     /// Whether any server is behind NAT.
@@ -234,13 +234,13 @@ impl Routes {
 
     /// Whether a server with this address is reached by tunnel.
     pub(crate) fn is_tunnel_end(&self, address: IpAddr) -> bool {
-        self.tunnel_ends.contains(&address)
+        self.tunnel_ends.contains(&address.into())
     }
 
-    pub(crate) fn server(&self, id: ServerId) -> Result<Server, DropReason> {
+    pub(crate) fn server(&self, id: ServerId) -> Result<&Server, DropReason> {
         let at = self.servers_at.of_id(id.0);
         let server = at.and_then(|at| self.servers.get(at));
-        server.copied().ok_or(DropReason::UnknownServer)
+        server.ok_or(DropReason::UnknownServer)
     }
 }
 

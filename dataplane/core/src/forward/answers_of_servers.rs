@@ -118,7 +118,7 @@ impl Forwarder {
         if piece == Piece::WithHeader && packet.ttl() <= 1 {
             return self.time_exceeded(packet, frame.link.source, now, &mut voice);
         }
-        self.go(frame, packet, way, piece, now, &mut voice)
+        self.go(frame, packet, &way, piece, now, &mut voice)
     }
 
     /// An error about what a client sent to a server behind NAT: it goes to the client, and quotes what the client knows.

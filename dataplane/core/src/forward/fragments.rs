@@ -119,7 +119,7 @@ impl Forwarder {
             Refusal::TooBig => DropReason::PathTooNarrow,
             Refusal::Drop(reason) => reason,
         })?;
-        self.send(packet, plan, offload, way, Piece::Later, voice)?;
+        self.send(packet, plan, offload, &way, Piece::Later, voice)?;
         Ok(way.route.verdict())
     }
 }

@@ -67,7 +67,7 @@ impl Forwarder {
                 rewrite::Refusal::TooBig => DropReason::FirstPacketTooBig,
                 rewrite::Refusal::Drop(reason) => reason,
             })?;
-        self.send(&mut packet, plan, offload, way, Piece::WithHeader, voice)
+        self.send(&mut packet, plan, offload, &way, Piece::WithHeader, voice)
     }
 
     /// Throws away every held frame, and forgets the connections that waited.

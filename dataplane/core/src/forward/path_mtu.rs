@@ -8,8 +8,6 @@ use model::Instant;
 
 use super::Forwarder;
 use crate::Event;
-use crate::connections::Flow;
-use crate::rewrite::{Route, Tunnel};
 use crate::wire::icmp::{self, TooBig};
 use crate::wire::ip::Ip;
 use crate::wire::{ipv4, ipv6};
@@ -54,24 +52,16 @@ impl Forwarder {
         }
     }
 
-    /// The largest packet of a client that fits, in bytes.
-    pub(super) fn mtu_over(&self, tunnel: Option<Tunnel>) -> u16 {
+    /// The largest packet of a client that fits into a tunnel with this much of its own, in bytes.
+    ///
+    /// No IPv6 client sends smaller packets than 1280 bytes (RFC 8200 §5): where the path is said to be narrower they go all the same, as
+    /// far as the link carries them, or whoever forges such a message cuts clients off.
+    pub(super) fn mtu_through(&self, server: IpAddr, overhead: u16, client: IpAddr) -> u16 {
         let link = self.interface.mtu;
-        tunnel.map_or(link, |tunnel| {
-            let path = self.path_mtus.to(tunnel.destination(), link);
-            path.saturating_sub(tunnel.overhead())
-        })
-    }
-
-    /// The route for packets of a connection. No IPv6 client sends smaller packets than 1280 bytes (RFC 8200 §5): where the path is
-    /// said to be narrower they go all the same, as far as the link carries them, or whoever forges such a message cuts clients off.
-    pub(super) fn for_client(&self, flow: Flow, mut route: Route) -> Route {
-        if flow.client().is_ipv6()
-            && let Some(tunnel) = route.tunnel
-        {
-            let link = self.interface.mtu.saturating_sub(tunnel.overhead());
-            route.mtu = route.mtu.max(ipv6::MTU_MIN.min(link));
+        let path = self.path_mtus.to(server, link).saturating_sub(overhead);
+        match client {
+            IpAddr::V4(_) => path,
+            IpAddr::V6(_) => path.max(ipv6::MTU_MIN.min(link.saturating_sub(overhead))),
         }
-        route
     }
 }

@@ -37,6 +37,8 @@ impl Segment {
     }
 
     /// Reads the transport header of a packet that is no later fragment.
+    // `super` says why.
+    #[inline(always)]
     pub(super) fn of<B: Deref<Target = [u8]>>(packet: &Ip<B>) -> Result<Self, DropReason> {
         match protocol(packet.protocol()).ok_or(DropReason::UnsupportedProtocol)? {
             Protocol::Tcp => {
@@ -66,6 +68,8 @@ impl Segment {
 
 impl Forwarder {
     /// The connection that a packet to a VIP is of, known or not.
+    // `super` says why.
+    #[inline(always)]
     pub(super) fn flow<B: Deref<Target = [u8]>>(
         &mut self,
         packet: &Ip<B>,
@@ -102,7 +106,8 @@ impl Forwarder {
         {
             return self.reset(id, packet, frame.link.source, now, voice);
         }
-        let way = self.way(flow, pin)?;
+        let way = self.way(flow, pin);
+        let way = way.as_ref().map_err(|reason| *reason)?;
         if way.translation.is_some() && self.group.is_direct(frame.link.source) {
             self.connections.came_from(id, frame.link.source);
         }
@@ -194,7 +199,7 @@ impl Forwarder {
         if hold {
             return Ok(Verdict::Held);
         }
-        self.send(packet, plan, frame.offload, way, Piece::WithHeader, voice)?;
+        self.send(packet, plan, frame.offload, &way, Piece::WithHeader, voice)?;
         Ok(way.route.verdict())
     }
 

@@ -78,7 +78,7 @@ impl Forwarder {
                 translation: None,
             };
             let piece = Piece::WithHeader;
-            self.send(packet, plan, frame.offload, way, piece, voice)
+            self.send(packet, plan, frame.offload, &way, piece, voice)
         })?;
         Ok(Verdict::Relayed)
     }

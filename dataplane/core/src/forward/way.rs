@@ -47,26 +47,44 @@ impl Forwarder {
     pub(super) fn way(&mut self, flow: Flow, pin: Pin) -> Result<Way, DropReason> {
         self.about.server = Some(pin.server);
         let server = self.routes.server(pin.server)?;
-        let route = self.route(&server)?;
-        let route = self.for_client(flow, route);
-        if server.method != ForwardingMethod::Nat {
-            return Ok(Way {
-                route,
-                translation: None,
+        let translation = if server.method == ForwardingMethod::Nat {
+            let service = self.routes.service_of(flow.service())?;
+            let source = server
+                .source
+                .zip(pin.source_port)
+                .map(|(source, port)| (source, port.get()));
+            Some(Translation {
+                source,
+                destination: Some((server.address, service.port)),
+            })
+        } else {
+            None
+        };
+        let tunnel = self.tunnel(server)?;
+        let link = self.interface.mtu;
+        let (next_hop, mtu) = if server.here {
+            // The loopback interface carries what the interface brings and the outer header around it.
+            let overhead = tunnel.ok_or(DropReason::NotByTunnel)?.overhead();
+            (None, link.min(u16::MAX - overhead))
+        } else {
+            let mtu = tunnel.map_or(link, |tunnel| {
+                self.mtu_through(server.address, tunnel.overhead(), flow.client())
             });
-        }
-        let service = self.routes.service_of(flow.service())?;
-        let source = server
-            .source
-            .zip(pin.source_port)
-            .map(|(source, port)| (source, port.get()));
-        let translation = Translation {
-            source,
-            destination: Some((server.address, service.port)),
+            let neighbour = server.neighbour.ok_or(DropReason::NoNeighbour)?;
+            let Some(mac) = self.neighbours.mac(neighbour) else {
+                self.neighbours.want(neighbour);
+                return Err(DropReason::NoNeighbour);
+            };
+            (Some(mac), mtu)
         };
         Ok(Way {
-            route,
-            translation: Some(translation),
+            route: Route {
+                source: self.interface.mac,
+                next_hop,
+                tunnel,
+                mtu,
+            },
+            translation,
         })
     }
 
@@ -151,9 +169,9 @@ impl Forwarder {
         }
     }
 
-    /// The way to a server.
-    fn route(&mut self, server: &Server) -> Result<Route, DropReason> {
-        let tunnel = match (server.method, server.address) {
+    /// The tunnel to a server, if that is how it is reached.
+    fn tunnel(&self, server: &Server) -> Result<Option<Tunnel>, DropReason> {
+        Ok(match (server.method, server.address) {
             (ForwardingMethod::Tunnel, IpAddr::V4(destination)) => Some(Tunnel::V4 {
                 source: self.interface.address,
                 destination,
@@ -163,17 +181,7 @@ impl Forwarder {
                 destination,
             }),
             (ForwardingMethod::Direct | ForwardingMethod::Nat, _) => None,
-        };
-        if server.here {
-            let tunnel = tunnel.ok_or(DropReason::NotByTunnel)?;
-            return Ok(self.route_to_own_stack(tunnel));
-        }
-        let neighbour = server.neighbour.ok_or(DropReason::NoNeighbour)?;
-        let Some(next_hop) = self.neighbours.mac(neighbour) else {
-            self.neighbours.want(neighbour);
-            return Err(DropReason::NoNeighbour);
-        };
-        Ok(self.route_over(next_hop, tunnel))
+        })
     }
 
     /// The way to a client: where its packets come from, else as the kernel's routes say.
@@ -191,26 +199,12 @@ impl Forwarder {
                 .of(client)
                 .and_then(|next_hop| self.neighbours.resolve(next_hop, now)),
         };
-        Ok(self.route_over(mac.ok_or(DropReason::NoNeighbour)?, None))
-    }
-
-    /// The way to this very host: the loopback interface carries what the interface brings and the outer header around it.
-    fn route_to_own_stack(&self, tunnel: Tunnel) -> Route {
-        Route {
+        Ok(Route {
             source: self.interface.mac,
-            next_hop: None,
-            tunnel: Some(tunnel),
-            mtu: self.interface.mtu.min(u16::MAX - tunnel.overhead()),
-        }
-    }
-
-    fn route_over(&self, next_hop: MacAddr, tunnel: Option<Tunnel>) -> Route {
-        Route {
-            source: self.interface.mac,
-            next_hop: Some(next_hop),
-            tunnel,
-            mtu: self.mtu_over(tunnel),
-        }
+            next_hop: Some(mac.ok_or(DropReason::NoNeighbour)?),
+            tunnel: None,
+            mtu: self.interface.mtu,
+        })
     }
 
     /// Sends a packet on its way, or tells its sender that it is too big.
@@ -218,7 +212,7 @@ impl Forwarder {
         &mut self,
         frame: Received,
         packet: &mut Ip<&mut [u8]>,
-        way: Way,
+        way: &Way,
         piece: Piece,
         now: Instant,
         voice: &mut Voice<'_, S>,
@@ -241,7 +235,7 @@ impl Forwarder {
         packet: &mut Ip<&mut [u8]>,
         plan: Plan,
         offload: Offload,
-        way: Way,
+        way: &Way,
         piece: Piece,
         voice: &mut Voice<'_, S>,
     ) -> Result<(), DropReason> {

@@ -42,7 +42,8 @@ pub(super) fn send<B: Deref<Target = [u8]>, S: Sink>(
             later.bytes()
         };
         let inner_len = header.len() + body.len();
-        let mut head = Head::<HEAD_MAX>::new(route, whole, inner_len, false, identification);
+        let mut head = Head::<HEAD_MAX>::EMPTY;
+        head.begin(route, whole, inner_len, false, identification);
         // What is cut here may itself be a part of something, whose last piece is not the last of the whole.
         let more = if at == last {
             packet.more_fragments()

@@ -6,7 +6,7 @@ mod fragment;
 pub(crate) mod nat;
 mod segment;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::{Deref, DerefMut};
 
 use crate::frame::{Checksum, Gso, Offload};
@@ -82,14 +82,6 @@ impl Tunnel {
         match self {
             Self::V4 { .. } => 20,
             Self::V6 { .. } => 40,
-        }
-    }
-
-    /// The server's end.
-    pub(crate) const fn destination(self) -> IpAddr {
-        match self {
-            Self::V4 { destination, .. } => IpAddr::V4(destination),
-            Self::V6 { destination, .. } => IpAddr::V6(destination),
         }
     }
 }
@@ -242,7 +234,8 @@ pub(crate) fn send<B: Deref<Target = [u8]>, S: Sink>(
         Plan::Whole => {
             let dont_fragment = packet.dont_fragment();
             let len = packet.len();
-            let head = Head::<WHOLE_MAX>::new(route, packet, len, dont_fragment, identification);
+            let mut head = Head::<WHOLE_MAX>::EMPTY;
+            head.begin(route, packet, len, dont_fragment, identification);
             route.emit(voice, head.bytes(), packet.bytes());
         }
         Plan::Segments(size) => segment::send(packet, size, route, identification, voice),
@@ -261,31 +254,37 @@ struct Head<const MAX: usize> {
 }
 
 impl<const MAX: usize> Head<MAX> {
+    const EMPTY: Self = Self {
+        bytes: [0; MAX],
+        len: 0,
+    };
+
     /// Ethernet, and the outer header if there is a tunnel (RFC 2003 §3.1, RFC 2473 §6: TOS copied, DF copied when set).
     /// Around an IPv6 packet DF stays clear: the tunnel's MTU is fixed (RFC 4213 §3.2.1), so where the way to the server is
     /// narrower a router must be able to cut it; nobody could tell the client. `inner_len`: bytes of this piece.
-    fn new<B: Deref<Target = [u8]>>(
+    fn begin<B: Deref<Target = [u8]>>(
+        &mut self,
         route: &Route,
         packet: &Ip<B>,
         inner_len: usize,
         dont_fragment: bool,
         identification: &mut u16,
-    ) -> Self {
-        let mut head = Self {
-            bytes: [0; MAX],
-            len: 0,
-        };
+    ) {
         let ethertype = match (route.tunnel, packet) {
             (Some(Tunnel::V4 { .. }), _) | (None, Ip::V4(_)) => ethernet::IPV4,
             (Some(Tunnel::V6 { .. }), _) | (None, Ip::V6(_)) => ethernet::IPV6,
         };
-        if let Some(destination) = route.next_hop {
+        if let (Some(destination), Some(first)) = (
+            route.next_hop,
+            self.bytes.first_chunk_mut::<{ ethernet::HEADER_LEN }>(),
+        ) {
             let link = Ethernet {
                 destination,
                 source: route.source,
                 ethertype,
             };
-            head.push(&link.bytes());
+            link.write(first);
+            self.len = ethernet::HEADER_LEN;
         }
         // `plan` keeps the inner packet within an MTU that leaves room for the outer header.
         let len = |more: usize| u16::try_from(inner_len + more).unwrap_or(u16::MAX);
@@ -306,7 +305,7 @@ impl<const MAX: usize> Head<MAX> {
                     source,
                     destination,
                 };
-                head.push(&outer.bytes());
+                self.push(&outer.bytes());
             }
             Some(Tunnel::V6 {
                 source,
@@ -320,10 +319,9 @@ impl<const MAX: usize> Head<MAX> {
                     source,
                     destination,
                 };
-                head.push(&outer.bytes());
+                self.push(&outer.bytes());
             }
         }
-        head
     }
 
     /// Appends; what does not fit is a mistake of this module, and cut off.

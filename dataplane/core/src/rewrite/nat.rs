@@ -111,16 +111,14 @@ pub(crate) fn clamp_mss(packet: &mut Ip<&mut [u8]>, max: u16, checksum: Checksum
     const LEN: usize = 4;
     const END: u8 = 0;
     const NO_OPERATION: u8 = 1;
-    if packet.protocol() != ipv4::TCP {
+    let flags = packet.payload().get(tcp::FLAGS_AT);
+    if packet.protocol() != ipv4::TCP || flags.is_none_or(|flags| flags & tcp::SYN == 0) {
         return;
     }
     let segment = packet.payload_mut();
     let Ok(parsed) = tcp::Tcp::parse(segment) else {
         return;
     };
-    if parsed.flags & tcp::SYN == 0 {
-        return;
-    }
     let mut at = tcp::MIN_HEADER_LEN;
     while at < parsed.header_len {
         let len = match segment[at] {
@@ -171,8 +169,8 @@ fn addresses(bytes: &mut [u8], at: usize, len: usize, to: Translation) -> Sum {
     let mut change = Sum::default();
     for (at, end) in [(at, to.source), (at + len, to.destination)] {
         match end.map(|(address, _)| address) {
-            Some(IpAddr::V4(v4)) if len == 4 => change = write(bytes, at, &v4.octets(), change),
-            Some(IpAddr::V6(v6)) if len == 16 => change = write(bytes, at, &v6.octets(), change),
+            Some(IpAddr::V4(v4)) if len == 4 => change = write(bytes, at, v4.octets(), change),
+            Some(IpAddr::V6(v6)) if len == 16 => change = write(bytes, at, v6.octets(), change),
             Some(_) | None => {}
         }
     }
@@ -195,7 +193,7 @@ fn set_ports(
     let mut change = addresses;
     for (at, end) in [(0, to.source), (2, to.destination)] {
         if let Some((_, port)) = end {
-            change = write(transport, at, &port.to_be_bytes(), change);
+            change = write(transport, at, port.to_be_bytes(), change);
         }
     }
     let is_udp = protocol == ipv4::UDP;
@@ -209,15 +207,13 @@ fn set_ports(
 }
 
 /// Writes `new` at `at`, and adds what that changes: `~m + m'` (RFC 1624 §3). Places are even.
-fn write(bytes: &mut [u8], at: usize, new: &[u8], change: Sum) -> Sum {
-    let Some(place) = bytes.get_mut(at..at + new.len()) else {
+fn write<const LEN: usize>(bytes: &mut [u8], at: usize, new: [u8; LEN], change: Sum) -> Sum {
+    let place = bytes.get_mut(at..).and_then(<[u8]>::first_chunk_mut);
+    let Some(place) = place else {
         return change;
     };
-    let old = Sum::default().bytes(place);
-    place.copy_from_slice(new);
-    change
-        .word(!old.folded())
-        .word(Sum::default().bytes(new).folded())
+    let old = std::mem::replace(place, new);
+    change.without(&old).bytes(&new)
 }
 
 /// Puts a change into the checksum at `at`, if that is there: `HC' = ~(~HC + change)` (RFC 1624 §3, eqn. 3). `sum`: the field is

@@ -32,8 +32,8 @@ pub(super) fn send<B: Deref<Target = [u8]>, S: Sink>(
     for (at, body) in payload.chunks(size.max(1)).enumerate() {
         let inner_len = packet.header().len() + header.len() + body.len();
         let dont_fragment = packet.dont_fragment();
-        let mut head =
-            Head::<HEAD_MAX>::new(route, packet, inner_len, dont_fragment, identification);
+        let mut head = Head::<HEAD_MAX>::EMPTY;
+        head.begin(route, packet, inner_len, dont_fragment, identification);
         let ip = head.push(packet.header());
         set_length(packet, ip, inner_len, at);
         let segment = head.push(header);

@@ -35,9 +35,14 @@ impl Ethernet {
     /// The header's bytes.
     pub(crate) fn bytes(self) -> [u8; HEADER_LEN] {
         let mut bytes = [0; HEADER_LEN];
+        self.write(&mut bytes);
+        bytes
+    }
+
+    /// Writes the header's bytes where they belong.
+    pub(crate) fn write(self, bytes: &mut [u8; HEADER_LEN]) {
         bytes[..6].copy_from_slice(&self.destination.0);
         bytes[6..12].copy_from_slice(&self.source.0);
         bytes[12..].copy_from_slice(&self.ethertype.to_be_bytes());
-        bytes
     }
 }

@@ -81,6 +81,7 @@ fn address(packet: &[u8], at: usize) -> Option<Ipv6Addr> {
 
 impl<'a> Ipv6<&'a mut [u8]> {
     /// Proves the invariant.
+    #[inline]
     pub(crate) fn parse_mut(bytes: &'a mut [u8]) -> Result<Self, Malformed> {
         let (headers, total_len) = headers(bytes)?;
         Ok(Self {
@@ -102,6 +103,7 @@ impl<'a> Ipv6<&'a [u8]> {
 }
 
 /// The headers, and the length of the whole packet.
+#[inline]
 fn headers(bytes: &[u8]) -> Result<(Headers, usize), Malformed> {
     let fixed = bytes
         .first_chunk::<HEADER_LEN>()
