@@ -10,9 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::ErrorKind;
 use std::net::{IpAddr, TcpStream};
+use std::time::Duration;
 
 use chaos_tests::cluster::{
-    Cluster, ClusterError, OPEN_MAX, SETTLE_MAX, Trouble, on_every_address, wait_until,
+    Blow, Cluster, ClusterError, OPEN_MAX, SETTLE_MAX, Trouble, on_every_address, wait_until,
 };
 use chaos_tests::lab::{
     LINES_PORT, Lab, format_mac, has_ipv6, ready, require_decapsulation, skipped,
@@ -25,6 +26,10 @@ use chaos_tests::services::{Content, Digest, HttpServer, Response, digest_of, ge
 const SERVERS: [&str; 4] = ["atm1", "atm2", "atm3", "serv4"];
 /// Connections with lines: ten on each server.
 const LINES: usize = 40;
+/// New ones while a server is out: two on each of the others.
+const LINES_MISSED: usize = 6;
+/// An ATM misses a server for twelve seconds, and may have found it up or down just before by a check, which comes every thirty.
+const SERVED_MAX: Duration = Duration::from_secs(90);
 const HTTP_PORT: u16 = 80;
 /// Offered, and nobody listens there: the server's kernel refuses.
 const CLOSED_PORT: u16 = 9;
@@ -205,6 +210,23 @@ impl Rig {
     }
 
     /// Content of many full segments comes through whole, to and from every server.
+    /// Waits until the server on the host that was struck gets new connections, or none.
+    fn until_served(&self, blow: &Blow, served: bool) {
+        let own = format!("on-{}", blow.before);
+        let others = self.cluster.atms();
+        let others: Vec<&str> = others.iter().map(String::as_str).collect();
+        let others: Vec<&str> = others
+            .into_iter()
+            .filter(|atm| *atm != blow.before)
+            .collect();
+        let what = format!("{own} is served: {served}");
+        let waited = self.cluster.wait_for(&what, &others, SERVED_MAX, |status| {
+            let service = status.server(&own).unwrap().service("lines").unwrap();
+            status.active.is_some() && service.healthy == served
+        });
+        waited.unwrap();
+    }
+
     fn bulk(&self) {
         let content = Content::new(1, BULK_BYTES);
         let digest = digest_of(content.clone()).unwrap();
@@ -334,7 +356,7 @@ fn roles_swap_with_both_versions_inside_of_ipv6() {
 }
 
 /// What goes to the other servers goes on at once. The killed daemon's own server gets nothing while nobody opens its tunnel, and says
-/// nothing wrong meanwhile; then it goes on where it was.
+/// nothing wrong meanwhile; new connections pass it by as soon as the other ATMs have missed it for long enough; then it goes on where it was.
 #[test]
 fn a_killed_atm_keeps_the_connections_of_its_own_server() {
     let Some(rig) = rig(&V4) else { return };
@@ -343,11 +365,37 @@ fn a_killed_atm_keeps_the_connections_of_its_own_server() {
     let lines = cluster.lines(LINES).unwrap();
     on_every_server(&lines.snapshot());
     cluster.wait_until_all_flow(&lines, SETTLE_MAX).unwrap();
+    // Who never heard of a daemon does not miss it.
+    wait_until("servers that follow every ATM", SETTLE_MAX, || {
+        for host in SERVERS {
+            let log = cluster.log(host).unwrap();
+            if log.matches("this server follows an ATM").count() < cluster.atms().len() {
+                return Err(log);
+            }
+        }
+        Ok(())
+    })
+    .unwrap();
     let blow = cluster.strike(Trouble::Kill).unwrap();
     cluster
         .wait_until_flow(&lines, Some(&blow.before), SETTLE_MAX)
         .unwrap();
+    if cluster
+        .log(&blow.before)
+        .unwrap()
+        .contains("unpacking=Process")
+    {
+        rig.until_served(&blow, false);
+        let report = cluster.lines(LINES_MISSED).unwrap().finish(SETTLE_MAX);
+        assert!(report.is_unbroken(), "{report:#?}");
+        let mut servers = report.per_connection.iter();
+        assert!(
+            servers.all(|line| line.server.as_ref() != Some(&blow.before)),
+            "{report:#?}"
+        );
+    }
     cluster.mend(&blow).unwrap();
+    rig.until_served(&blow, true);
     cluster.wait_until_all_flow(&lines, SETTLE_MAX).unwrap();
     rig.all_servers_serve();
     let report = lines.finish(SETTLE_MAX);

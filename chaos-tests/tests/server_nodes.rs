@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use chaos_tests::cluster::{
-    Applied, Cluster, SETTLE_MAX, ServerReport, fast_configuration, wait_until,
+    Applied, Cluster, SETTLE_MAX, ServerReport, Status, Trouble, fast_configuration, wait_until,
 };
 use chaos_tests::lab::{ATMD, Fault, LINES_PORT, Lab, program, read_configuration, ready, skipped};
 use model::conf::print;
@@ -371,6 +371,71 @@ fn a_killed_server_is_cleaned_and_starts_with_the_last_version_where_no_atm_answ
     .unwrap();
     cluster.end(host).unwrap();
     assert_eq!(snapshot(&cluster, host), clean);
+}
+
+/// Where `atmd` unpacks the tunnel, a killed one leaves a host that passes every check and serves nobody.
+#[test]
+fn a_server_whose_daemon_is_gone_gets_no_new_connections_until_it_is_back() {
+    if !ready() {
+        return;
+    }
+    let host = "serv1";
+    let cluster = Cluster::start_with(Lab::builder().conf(fast_configuration(3, 3).unwrap()));
+    let cluster = cluster.unwrap();
+    let lab = cluster.lab();
+    until_vip(&cluster, host, &cluster.vip().to_string(), true);
+    if !cluster.log(host).unwrap().contains("unpacking=Process") {
+        skipped("this kernel unpacks the tunnel itself");
+        return;
+    }
+    // Who never heard of a daemon does not miss it.
+    wait_until("a server that follows every ATM", FOLLOW_MAX, || {
+        let log = cluster.log(host).unwrap();
+        let follows = log.matches("this server follows an ATM").count();
+        (follows >= cluster.atms().len()).then_some(()).ok_or(log)
+    })
+    .unwrap();
+    let served = |status: &Status| status.server(host).unwrap().service("lines").cloned();
+    let is_up = |up: bool| {
+        let atms = cluster.atms();
+        let atms: Vec<&str> = atms.iter().map(String::as_str).collect();
+        let what = format!("{host} is up: {up}");
+        cluster.wait_for(&what, &atms, FOLLOW_MAX + SETTLE_MAX, |status| {
+            status.active.is_some() && served(status).unwrap().healthy == up
+        })
+    };
+    let lasting = cluster.lines(9).unwrap();
+    cluster.wait_until_all_flow(&lasting, SETTLE_MAX).unwrap();
+
+    lab.fault(Fault::Kill, host).unwrap();
+    let status = is_up(false).unwrap();
+    let reason = served(&status).unwrap().down.unwrap().reason;
+    assert!(
+        reason.contains("its atmd is not heard any more") && reason.contains("of 3 ATMs"),
+        "{reason}"
+    );
+    let report = cluster.lines(6).unwrap().finish(SETTLE_MAX);
+    assert!(report.is_unbroken(), "{report:#?}");
+    let servers = report.per_connection.iter();
+    assert!(
+        servers
+            .clone()
+            .all(|line| line.server.as_deref() != Some(host)),
+        "{report:#?}"
+    );
+
+    // Another active ATM has heard it go as well.
+    let blow = cluster.strike(Trouble::Kill).unwrap();
+    let report = cluster.lines(6).unwrap().finish(SETTLE_MAX);
+    assert!(report.is_unbroken(), "{report:#?}");
+    cluster.mend(&blow).unwrap();
+
+    // What was open there waits, and goes on.
+    lab.fault(Fault::Restart, host).unwrap();
+    is_up(true).unwrap();
+    cluster.wait_until_all_flow(&lasting, SETTLE_MAX).unwrap();
+    let report = lasting.finish(SETTLE_MAX);
+    assert!(report.is_unbroken(), "{report:#?}");
 }
 
 /// Runs what `atmctl server setup` prints on the only server, which has no daemon, and then the way back.

@@ -147,7 +147,7 @@ pub(crate) async fn take_part(
         packets: Arc::clone(&prepared.packets),
         conflicts: prepared.conflicts,
         health: view.clone(),
-        servers,
+        servers: Arc::clone(&servers),
         timeline: Arc::clone(&timeline),
         hand_overs,
         event_followers: EventFollowers::new(),
@@ -184,6 +184,7 @@ pub(crate) async fn take_part(
         lease: tenures.lease.clone(),
         arrived,
         view,
+        servers,
     };
     tasks.spawn(suspecting.run(stop.clone()));
     tasks.spawn(health.run(stop.clone()));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::Instant;
-use model::ids::ConfigNumber;
+use model::ids::{ConfigNumber, ServerId};
 use model::server::Remnant;
 use model::state::Current;
 use proto::v1;
@@ -30,6 +30,8 @@ pub(super) struct InForce {
     pub(super) since: Instant,
     /// The version itself: what is told of it is of one moment with the remnants.
     pub(super) current: Option<Current>,
+    /// The servers that it reaches by tunnel.
+    pub(super) by_tunnel: Arc<BTreeMap<ServerId, IpAddr>>,
     pub(super) remnants: Arc<BTreeMap<IpAddr, Remnant>>,
 }
 
@@ -52,6 +54,11 @@ impl Told {
     /// Whether the server ends in order: then it is one without a daemon.
     pub(super) fn is_leaving(&self) -> bool {
         self.report.leaving
+    }
+
+    /// Whether it serves nobody by tunnel while its daemon is away, however that ends: its kernel does not unpack.
+    pub(super) fn needs_daemon(&self) -> bool {
+        self.report.unpacks
     }
 }
 
@@ -179,6 +186,7 @@ mod tests {
                 version: ConfigNumber(5),
                 since: at(since),
                 current: None,
+                by_tunnel: Arc::default(),
                 remnants: Arc::default(),
             };
             let said = notice("serv1", &told, GROUP, &in_force, at(now));

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, stream};
 use model::Instant;
-use model::ids::ConfigNumber;
-use model::server::{Names, NodePlan, Remnant, Resolved, ServerPart, remnants};
-use model::state::Current;
+use model::conf::ForwardingMethod;
+use model::ids::{ConfigNumber, ServerId};
+use model::server::{Names, NodePlan, Presence, Remnant, Resolved, ServerPart, remnants};
+use model::state::{Current, ServerEntry};
 use prost::bytes::Bytes;
 use proto::v1;
 use proto::v1::nodes_server::Nodes;
@@ -50,6 +51,7 @@ pub(crate) struct Servers {
     version: watch::Sender<InForce>,
     /// By the server's own address: a host may have several `Server` lines. No more than the configuration has servers.
     told: Mutex<BTreeMap<IpAddr, Told>>,
+    presence: Mutex<Presence>,
 }
 
 impl NodesService {
@@ -159,16 +161,34 @@ impl Follower {
         let plan = plan(&self.servers.group, &current, &self.names, &remnants);
         let address = plan.part.as_ref().map(|part| part.address);
         if address != self.address {
+            self.leave();
             self.address = address;
+            if let Some(address) = address {
+                self.servers.presence().came(address);
+            }
             self.note();
         }
         Some(plan)
+    }
+
+    /// The host at its address does not follow by this connection any more.
+    fn leave(&mut self) {
+        if let Some(address) = self.address.take() {
+            self.servers.presence().left(address, clock::now());
+        }
     }
 
     fn note(&self) {
         if let Some(address) = self.address {
             self.servers.note(address, &self.last);
         }
+    }
+}
+
+impl Drop for Follower {
+    /// However the connection ends.
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 
@@ -207,9 +227,11 @@ impl Servers {
                 version: ConfigNumber(0),
                 since: Instant::BOOT,
                 current: None,
+                by_tunnel: Arc::default(),
                 remnants: Arc::default(),
             }),
             told: Mutex::default(),
+            presence: Mutex::default(),
         }
     }
 
@@ -250,12 +272,23 @@ impl Servers {
             .map(|server| server.address)
             .collect();
         self.told().retain(|address, _| known.contains(address));
+        self.presence().keep(&known);
+        let is_by_tunnel = |server: &ServerEntry| {
+            let method = |current: &Current| current.reached_by(server.method, server.address);
+            server.configured && state.current().map(method) == Some(ForwardingMethod::Tunnel)
+        };
+        let servers = state.servers().iter();
+        let by_tunnel = servers
+            .filter(|(_, server)| is_by_tunnel(server))
+            .map(|(id, server)| (*id, server.address))
+            .collect();
         self.version.send_modify(|last| {
             if last.version != version {
                 last.since = clock::now();
             }
             last.version = version;
             last.current = state.current().cloned();
+            last.by_tunnel = Arc::new(by_tunnel);
             last.remnants = Arc::new(left);
         });
     }
@@ -279,12 +312,28 @@ impl Servers {
         notices.into_values().collect()
     }
 
+    /// Servers that pass checks, perhaps, and serve nobody: their daemon is away.
+    pub(crate) fn gone(&self) -> BTreeSet<ServerId> {
+        let gone = self.presence().gone(clock::now());
+        let by_tunnel = Arc::clone(&self.version.borrow().by_tunnel);
+        let servers = by_tunnel.iter();
+        servers
+            .filter(|(_, address)| gone.contains(address))
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
     fn note(&self, address: IpAddr, told: &Told) {
+        self.presence().said(address, told.needs_daemon());
         if told.is_leaving() {
             self.told().remove(&address);
         } else {
             self.told().insert(address, told.clone());
         }
+    }
+
+    fn presence(&self) -> MutexGuard<'_, Presence> {
+        self.presence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn told(&self) -> MutexGuard<'_, BTreeMap<IpAddr, Told>> {

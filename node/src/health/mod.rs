@@ -29,6 +29,7 @@ use tracing::{debug, info, warn};
 
 pub(crate) use reports::{Arrived, from_wire};
 
+use crate::api::Servers;
 use crate::bootstrap::Other;
 use crate::clock;
 use crate::lease::LeaseKeeper;
@@ -105,6 +106,8 @@ pub(crate) struct Health {
     pub(crate) arrived: mpsc::Receiver<Arrived>,
     /// What the API shows.
     pub(crate) view: HealthView,
+    /// The servers as this ATM hears them.
+    pub(crate) servers: Arc<Servers>,
 }
 
 /// What a proposal was about, so that it is not made twice at once.
@@ -347,7 +350,8 @@ impl Task {
     /// Tells this ATM's word to the active one: to itself, or to who leads.
     fn tell(&mut self) {
         if let Some((here, judge)) = &mut self.judging {
-            judge.hear(here.me, self.probes.reports(), clock::now());
+            let reports = self.probes.reports(&self.health.servers.gone());
+            judge.hear(here.me, reports, clock::now());
             self.judgement.call();
             return;
         }
@@ -374,7 +378,8 @@ impl Task {
         let address = (self.health.group.clone(), target, self.health.me.0);
         let version = self.version.unwrap_or(ConfigNumber(0));
         let words = self.scripts.words();
-        let report = reports::to_wire(address, version, self.probes.reports(), words);
+        let reports = self.probes.reports(&self.health.servers.gone());
+        let report = reports::to_wire(address, version, reports, words);
         let other = other.clone();
         self.reporting = Some(Box::pin(async move {
             if let Err(status) = other.report(report, REPORT_TIMEOUT).await {

@@ -1,11 +1,13 @@
 //! The checks of this ATM: a task for each subject, and what they have found.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use model::Instant;
 use model::health::judge::{Report, Streak};
 use model::health::{Subject, Target};
+use model::ids::ServerId;
+use model::server::GONE;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
@@ -115,18 +117,30 @@ impl Probes {
         found.streak.up() != before
     }
 
-    /// What this ATM says of everything that it has a word about.
-    pub(super) fn reports(&self) -> Vec<Report> {
+    /// What this ATM says of everything that it has a word about. Of servers that are `gone` it knows without a check.
+    pub(super) fn reports(&self, gone: &BTreeSet<ServerId>) -> Vec<Report> {
         let now = clock::now();
-        let found = self.found.iter().filter_map(|(subject, found)| {
+        let word = |subject: &Subject| {
+            let found = self.found.get(subject);
+            let passes = found.and_then(|found| found.streak.up());
+            let (up, age, reason) = match (found, passes) {
+                (Some(found), Some(false)) => {
+                    (false, now.saturating_since(found.at), found.reason.clone())
+                }
+                _ if gone.contains(&subject.0) => (false, Duration::ZERO, GONE.to_owned()),
+                (Some(found), Some(true)) => {
+                    (true, now.saturating_since(found.at), found.reason.clone())
+                }
+                _ => return None,
+            };
             Some(Report {
                 subject: subject.clone(),
-                up: found.streak.up()?,
-                age: now.saturating_since(found.at),
-                reason: found.reason.clone(),
+                up,
+                age,
+                reason,
             })
-        });
-        found.collect()
+        };
+        self.running.keys().filter_map(word).collect()
     }
 }
 

@@ -27,7 +27,7 @@ use crate::cluster_file::ClusterFile;
 use crate::failure::Reason;
 use crate::host;
 use crate::packets::Packets;
-use crate::server_role::{self, Method, Plan, ServerRole, ServerRoleError};
+use crate::server_role::{self, Method, Plan, ServerRole, ServerRoleError, Unpacking};
 use crate::settings::Settings;
 use follower::{Follower, Word, jittered};
 use load::Counting;
@@ -357,6 +357,10 @@ impl Node {
                 })
                 .collect(),
             leaving: false,
+            unpacks: self
+                .role
+                .as_ref()
+                .is_some_and(|role| role.unpacking() == Unpacking::Process),
         };
         self.reports.send_replace(report);
     }

@@ -121,13 +121,20 @@ pub async fn start(plan: Plan) -> Result<ServerRole, ServerRoleError> {
             if let Some(gateway) = plan.nat_gateway {
                 nat::advise(&netlink, gateway).await;
             }
-            info!(interface = plan.interface, vips = ?plan.vips, method = ?plan.method, "in the server role");
-            Ok(ServerRole {
+            let role = ServerRole {
                 plan,
                 journal_file,
                 journal,
                 tunnel,
-            })
+            };
+            let Plan {
+                interface,
+                vips,
+                method,
+                ..
+            } = &role.plan;
+            info!(interface, ?vips, ?method, unpacking = ?role.unpacking(), "in the server role");
+            Ok(role)
         }
         Err(error) => {
             // The first error is the one to tell; what stays because of a second one is in the journal.

@@ -6,6 +6,7 @@ mod names;
 pub mod nft;
 mod numbers;
 mod plan;
+mod presence;
 mod script;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,7 @@ pub use following::{Following, NodePlan};
 pub use names::{Names, Resolved};
 pub use numbers::*;
 pub use plan::{Remnant, ServerPart, remnants, same_version, senders};
+pub use presence::{AWAY_MAX, GONE, Presence};
 pub use script::{Setup, SetupError};
 
 /// How packets reach a server.
