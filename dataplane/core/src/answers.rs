@@ -25,7 +25,7 @@ pub(crate) fn echo<B: DerefMut<Target = [u8]>, S: Sink>(
     packet: &mut Ip<B>,
     ours: MacAddr,
     asker: MacAddr,
-    identification: &mut u16,
+    identification: &mut u32,
     voice: &mut Voice<'_, S>,
 ) {
     let reply = icmp::echo_reply(packet);
@@ -66,7 +66,7 @@ pub(crate) fn error<B: Deref<Target = [u8]>, S: Sink>(
     problem: Problem,
     name: IpAddr,
     (ours, sender): (MacAddr, MacAddr),
-    identification: &mut u16,
+    identification: &mut u32,
     voice: &mut Voice<'_, S>,
 ) {
     let (len_max, ip_len) = match packet {
@@ -123,7 +123,7 @@ impl Head {
         packet: &Ip<B>,
         envelope: Envelope,
         (ours, to): (MacAddr, MacAddr),
-        identification: &mut u16,
+        identification: &mut u32,
     ) -> Self {
         let mut head = Self {
             bytes: [0; HEAD_LEN_MAX],
@@ -139,12 +139,11 @@ impl Head {
         };
         match packet {
             Ip::V4(packet) => {
-                *identification = identification.wrapping_add(1);
                 let total_len = ipv4::MIN_HEADER_LEN + envelope.payload_len;
                 let ip = ipv4::Header {
                     tos: envelope.tos,
                     total_len: u16::try_from(total_len).unwrap_or(u16::MAX),
-                    identification: *identification,
+                    identification: ipv4::next_identification(identification),
                     dont_fragment: envelope.dont_fragment,
                     ttl: TTL,
                     protocol: envelope.protocol,

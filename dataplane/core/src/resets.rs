@@ -16,7 +16,7 @@ use crate::{MacAddr, Malformed, Sink};
 pub(crate) fn reset<B: Deref<Target = [u8]>, S: Sink>(
     packet: &Ip<B>,
     link: (MacAddr, MacAddr),
-    identification: &mut u16,
+    identification: &mut u32,
     voice: &mut Voice<'_, S>,
 ) -> Result<(), Malformed> {
     let segment = Tcp::parse(packet.payload())?;

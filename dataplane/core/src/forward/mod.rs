@@ -82,8 +82,9 @@ pub struct Forwarder {
     group: Group,
     conflicts: Conflicts,
     relay_limit: Limiter,
-    /// The last identification we gave to a header of our own (RFC 791 §3.1; unique enough, RFC 6864 §4.1).
-    identification: u16,
+    /// The last identification we gave to a header of our own: all of it to an IPv6 fragment, half of it to an IPv4 header (RFC 791 §3.1;
+    /// unique enough, RFC 6864 §4.1).
+    identification: u32,
     /// The last port that full NAT gave out.
     next_port: u16,
     /// Where a held packet is changed on its way out.

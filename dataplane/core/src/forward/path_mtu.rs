@@ -52,16 +52,18 @@ impl Forwarder {
         }
     }
 
-    /// The largest packet of a client that fits into a tunnel with this much of its own, in bytes.
+    /// The largest packet of a client that goes through a tunnel with this much of its own, in bytes, and the largest packet of the
+    /// tunnel that goes in one piece.
     ///
-    /// No IPv6 client sends smaller packets than 1280 bytes (RFC 8200 §5): where the path is said to be narrower they go all the same, as
-    /// far as the link carries them, or whoever forges such a message cuts clients off.
-    pub(super) fn mtu_through(&self, server: IpAddr, overhead: u16, client: IpAddr) -> u16 {
-        let link = self.interface.mtu;
-        let path = self.path_mtus.to(server, link).saturating_sub(overhead);
-        match client {
-            IpAddr::V4(_) => path,
-            IpAddr::V6(_) => path.max(ipv6::MTU_MIN.min(link.saturating_sub(overhead))),
+    /// No IPv6 client can be told that less than 1280 bytes fit (RFC 8200 §5). Where the path is narrower, such packets go in fragments of
+    /// the tunnel's (RFC 2473 §7.1, RFC 4213 §3.2.1).
+    pub(super) fn mtu_through(&self, server: IpAddr, overhead: u16, client: IpAddr) -> (u16, u16) {
+        let path = self.path_mtus.to(server, self.interface.mtu);
+        let fits = path.saturating_sub(overhead);
+        if client.is_ipv6() && fits < ipv6::MTU_MIN {
+            (ipv6::MTU_MIN, path)
+        } else {
+            (fits, u16::MAX)
         }
     }
 }

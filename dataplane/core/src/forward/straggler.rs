@@ -65,6 +65,7 @@ impl Forwarder {
             next_hop: Some(atm),
             tunnel: None,
             mtu: self.interface.mtu,
+            outer_mtu: u16::MAX,
         };
         let plan =
             rewrite::plan(packet, frame.offload, &route).map_err(|refusal| match refusal {

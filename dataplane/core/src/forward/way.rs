@@ -62,12 +62,12 @@ impl Forwarder {
         };
         let tunnel = self.tunnel(server)?;
         let link = self.interface.mtu;
-        let (next_hop, mtu) = if server.here {
+        let (next_hop, (mtu, outer_mtu)) = if server.here {
             // The loopback interface carries what the interface brings and the outer header around it.
             let overhead = tunnel.ok_or(DropReason::NotByTunnel)?.overhead();
-            (None, link.min(u16::MAX - overhead))
+            (None, (link.min(u16::MAX - overhead), u16::MAX))
         } else {
-            let mtu = tunnel.map_or(link, |tunnel| {
+            let mtus = tunnel.map_or((link, u16::MAX), |tunnel| {
                 self.mtu_through(server.address, tunnel.overhead(), flow.client())
             });
             let neighbour = server.neighbour.ok_or(DropReason::NoNeighbour)?;
@@ -75,7 +75,7 @@ impl Forwarder {
                 self.neighbours.want(neighbour);
                 return Err(DropReason::NoNeighbour);
             };
-            (Some(mac), mtu)
+            (Some(mac), mtus)
         };
         Ok(Way {
             route: Route {
@@ -83,6 +83,7 @@ impl Forwarder {
                 next_hop,
                 tunnel,
                 mtu,
+                outer_mtu,
             },
             translation,
         })
@@ -204,6 +205,7 @@ impl Forwarder {
             next_hop: Some(mac.ok_or(DropReason::NoNeighbour)?),
             tunnel: None,
             mtu: self.interface.mtu,
+            outer_mtu: u16::MAX,
         })
     }
 

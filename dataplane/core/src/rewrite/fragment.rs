@@ -27,7 +27,7 @@ pub(super) fn send<B: Deref<Target = [u8]>, S: Sink>(
     whole: &Ip<B>,
     packet: &Ipv4<B>,
     route: &Route,
-    identification: &mut u16,
+    identification: &mut u32,
     voice: &mut Voice<'_, S>,
 ) {
     let Some(piece) = piece(packet, usize::from(route.mtu)) else {
@@ -57,7 +57,7 @@ pub(super) fn send<B: Deref<Target = [u8]>, S: Sink>(
         ip[2..4].copy_from_slice(&len.to_be_bytes());
         ip[6..8].copy_from_slice(&(more | offset).to_be_bytes());
         ipv4::seal(ip);
-        route.emit(voice, head.bytes(), body);
+        route.emit(head.bytes(), body, identification, voice);
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod fragment;
 pub(crate) mod nat;
+mod outer;
 mod segment;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -43,6 +44,8 @@ pub(crate) struct Route {
     pub(crate) tunnel: Option<Tunnel>,
     /// The largest packet of a client that fits, in bytes.
     pub(crate) mtu: u16,
+    /// The largest packet on the wire, in bytes, its outer header included: a tunnel's packet above that goes in fragments.
+    pub(crate) outer_mtu: u16,
 }
 
 impl Route {
@@ -55,7 +58,21 @@ impl Route {
     }
 
     /// Sends one piece.
-    fn emit<S: Sink>(&self, voice: &mut Voice<'_, S>, head: &[u8], body: &[u8]) {
+    fn emit<S: Sink>(
+        &self,
+        head: &[u8],
+        body: &[u8],
+        identification: &mut u32,
+        voice: &mut Voice<'_, S>,
+    ) {
+        let packet_len = (head.len() + body.len()).saturating_sub(ethernet::HEADER_LEN);
+        if packet_len > usize::from(self.outer_mtu)
+            && let Some(tunnel) = self.tunnel
+        {
+            let whole = (head, body);
+            outer::send(whole, tunnel, self.outer_mtu, identification, voice);
+            return;
+        }
         match self.next_hop {
             Some(_) => voice.transmit(head, body),
             None => voice.deliver(head, body),
@@ -227,7 +244,7 @@ pub(crate) fn send<B: Deref<Target = [u8]>, S: Sink>(
     packet: &Ip<B>,
     plan: Plan,
     route: &Route,
-    identification: &mut u16,
+    identification: &mut u32,
     voice: &mut Voice<'_, S>,
 ) {
     match plan {
@@ -236,7 +253,7 @@ pub(crate) fn send<B: Deref<Target = [u8]>, S: Sink>(
             let len = packet.len();
             let mut head = Head::<WHOLE_MAX>::EMPTY;
             head.begin(route, packet, len, dont_fragment, identification);
-            route.emit(voice, head.bytes(), packet.bytes());
+            route.emit(head.bytes(), packet.bytes(), identification, voice);
         }
         Plan::Segments(size) => segment::send(packet, size, route, identification, voice),
         Plan::Fragments => {
@@ -268,7 +285,7 @@ impl<const MAX: usize> Head<MAX> {
         packet: &Ip<B>,
         inner_len: usize,
         dont_fragment: bool,
-        identification: &mut u16,
+        identification: &mut u32,
     ) {
         let ethertype = match (route.tunnel, packet) {
             (Some(Tunnel::V4 { .. }), _) | (None, Ip::V4(_)) => ethernet::IPV4,
@@ -294,11 +311,10 @@ impl<const MAX: usize> Head<MAX> {
                 source,
                 destination,
             }) => {
-                *identification = identification.wrapping_add(1);
                 let outer = ipv4::Header {
                     tos: packet.tos(),
                     total_len: len(ipv4::MIN_HEADER_LEN),
-                    identification: *identification,
+                    identification: ipv4::next_identification(identification),
                     dont_fragment: dont_fragment && matches!(packet, Ip::V4(_)),
                     ttl: TTL,
                     protocol: packet.as_payload(),

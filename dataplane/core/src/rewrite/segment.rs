@@ -15,7 +15,7 @@ pub(super) fn send<B: Deref<Target = [u8]>, S: Sink>(
     packet: &Ip<B>,
     size: usize,
     route: &Route,
-    identification: &mut u16,
+    identification: &mut u32,
     voice: &mut Voice<'_, S>,
 ) {
     let transport = match packet.protocol() {
@@ -57,7 +57,7 @@ pub(super) fn send<B: Deref<Target = [u8]>, S: Sink>(
             (_, checksum) => checksum,
         };
         segment[checksum_at..checksum_at + 2].copy_from_slice(&checksum.to_be_bytes());
-        route.emit(voice, head.bytes(), body);
+        route.emit(head.bytes(), body, identification, voice);
     }
 }
 

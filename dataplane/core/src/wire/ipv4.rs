@@ -215,6 +215,13 @@ impl Header {
     }
 }
 
+/// Counts up what identifies the packets we make, and returns what has room in an IPv4 header.
+pub(crate) fn next_identification(last: &mut u32) -> u16 {
+    *last = last.wrapping_add(1);
+    let [_, _, high, low] = last.to_be_bytes();
+    u16::from_be_bytes([high, low])
+}
+
 /// Puts the right checksum into a header (RFC 791 §3.1); `header` is at least 20 bytes, as every caller's type or proof says.
 pub(crate) fn seal(header: &mut [u8]) {
     header[10..12].fill(0);

@@ -18,12 +18,14 @@ pub(crate) const MTU_MIN: u16 = 1280;
 /// Assigned numbers of next headers (IANA).
 pub(crate) const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
+pub(crate) const FRAGMENT: u8 = 44;
 const DESTINATION: u8 = 60;
 pub(crate) const ICMPV6: u8 = 58;
 /// An IPv6 packet inside (RFC 2473 §3, RFC 4213 §3.5).
 pub(crate) const IPV6: u8 = 41;
 
+/// A fragment header (RFC 8200 §4.5).
+pub(crate) const FRAGMENT_LEN: usize = 8;
 /// More Fragments, in the word of offset and flags (RFC 8200 §4.5).
 const MORE_FRAGMENTS: u16 = 1;
 const OFFSET_MASK: u16 = 0xfff8;
@@ -117,6 +119,20 @@ fn headers(bytes: &[u8]) -> Result<(Headers, usize), Malformed> {
         return Err(Malformed::TotalLength);
     }
     Ok((walk(fixed, &bytes[..total_len])?, total_len))
+}
+
+/// A fragment header. `offset` is in bytes, and a multiple of eight.
+pub(crate) fn fragment_header(
+    next_header: u8,
+    offset: u16,
+    more: bool,
+    identification: u32,
+) -> [u8; FRAGMENT_LEN] {
+    let mut bytes = [next_header, 0, 0, 0, 0, 0, 0, 0];
+    let place = offset & OFFSET_MASK | u16::from(more);
+    bytes[2..4].copy_from_slice(&place.to_be_bytes());
+    bytes[4..].copy_from_slice(&identification.to_be_bytes());
+    bytes
 }
 
 /// Follows the chain of headers of a packet that `fixed` begins, as far as `bytes` go.

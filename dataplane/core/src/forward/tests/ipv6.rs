@@ -155,9 +155,10 @@ fn what_is_too_big_is_told_with_the_right_mtu() {
             .with(|p| (p.class, p.hops) = (0xc0, 64));
         assert_eq!(rig.sent(), [answer.frame(ATM, ROUTER)]);
     }
+    // No IPv6 host can be told of such a link.
     let mut rig = Rig::active6();
-    rig.forwarder.interface.mtu = 1300;
-    let big = tcp6(1, SIX_IN_SIX, SYN, &[7; 1261 - 60]).frame(ROUTER, ATM);
+    rig.forwarder.interface.mtu = 1270;
+    let big = tcp6(1, DIRECT6, SYN, &[7; 1271 - 60]).frame(ROUTER, ATM);
     assert_eq!(rig.raw(&big), drop(DropReason::PathTooNarrow));
 }
 

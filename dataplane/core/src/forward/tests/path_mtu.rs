@@ -6,6 +6,7 @@ use super::ipv6::{ATM6, CLIENT6, FOUR_IN_SIX, SERVER6, SIX_IN_FOUR, SIX_IN_SIX, 
 use super::*;
 use crate::Event;
 use crate::testing::Packet6;
+use crate::wire::ip::Ip;
 
 const HOP: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 254);
 const HOP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0xfe);
@@ -227,4 +228,89 @@ fn a_server_that_leaves_takes_its_path_along() {
     rig.neighbours_answer();
     rig.sent();
     assert_eq!(told(&mut rig), None);
+}
+
+/// The load of one outer packet of a tunnel, whole or a fragment: offset, whether more follow, identification, bytes.
+fn load(frame: &[u8], mtu: usize) -> (usize, bool, u32, Vec<u8>) {
+    let bytes = &frame[14..];
+    assert!(bytes.len() <= mtu, "{} over {mtu}", bytes.len());
+    match Ip::parse(bytes).unwrap() {
+        Ip::V4(v4) => {
+            assert_eq!((v4.protocol(), v4.bytes().len()), (41, bytes.len()));
+            let offset = usize::from(v4.fragment_offset());
+            let more = v4.more_fragments() != 0;
+            let id = v4.identification().into();
+            (offset, more, id, v4.payload().to_vec())
+        }
+        Ip::V6(v6) => {
+            assert_eq!((v6.protocol(), v6.bytes().len()), (41, bytes.len()));
+            let (offset, more, id) = v6.fragment().map_or((0, false, 0), |part| {
+                (usize::from(part.offset), part.more, part.identification)
+            });
+            (
+                offset,
+                more,
+                id,
+                bytes[if more || offset > 0 { 48 } else { 40 }..].to_vec(),
+            )
+        }
+    }
+}
+
+#[test]
+fn what_no_client_may_be_told_of_goes_in_fragments_of_the_tunnel() {
+    for (port, overhead, mtu) in [
+        (SIX_IN_SIX, 40, 1319_usize),
+        (SIX_IN_SIX, 40, 1300),
+        (SIX_IN_SIX, 40, 1280),
+        (SIX_IN_FOUR, 20, 1299),
+        (SIX_IN_FOUR, 20, 1280),
+        (SIX_IN_FOUR, 20, 576),
+    ] {
+        let mut rig = Rig::active6();
+        rig.forwarder.interface.mtu = u16::try_from(mtu).unwrap();
+        let syn = Packet6::tcp((CLIENT6, 1), (VIP6, port), SYN, b"");
+        assert_eq!(rig.raw(&syn.frame(ROUTER, ATM)), Verdict::Transmit);
+        rig.sent();
+        let mut ids = Vec::new();
+        for len in [mtu - overhead, mtu - overhead + 1, 1279, 1280] {
+            let name = format!("port {port} mtu {mtu} len {len}");
+            let data: Vec<u8> = (0..len - 60).map(|byte| (byte % 251) as u8).collect();
+            let packet = Packet6::tcp((CLIENT6, 1), (VIP6, port), ACK, &data);
+            assert_eq!(
+                rig.raw(&packet.frame(ROUTER, ATM)),
+                Verdict::Transmit,
+                "{name}"
+            );
+            let sent = rig.sent();
+            let whole = len + overhead <= mtu;
+            assert_eq!(sent.len() == 1, whole, "{name}");
+            let mut joined = Vec::new();
+            let mut of_one = Vec::new();
+            for (nth, frame) in sent.iter().enumerate() {
+                let (offset, more, id, bytes) = load(frame, mtu);
+                assert_eq!(
+                    (offset, more),
+                    (joined.len(), nth + 1 < sent.len()),
+                    "{name}"
+                );
+                joined.extend(bytes);
+                of_one.push(id);
+            }
+            assert_eq!(joined, packet.bytes(), "{name}");
+            of_one.dedup();
+            assert_eq!(of_one.len(), 1, "{name}");
+            if !whole {
+                ids.extend(of_one);
+            }
+        }
+        let all = ids.len();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), all, "each its own identification");
+        let big = Packet6::tcp((CLIENT6, 1), (VIP6, port), ACK, &[7; 1281 - 60]);
+        let verdict = rig.raw(&big.frame(ROUTER, ATM));
+        assert_eq!(verdict, Verdict::FragmentationNeeded, "{port} {mtu}");
+        assert_eq!(rig.sent()[0][58..62], [0, 0, 5, 0], "1280 bytes fit");
+    }
 }
