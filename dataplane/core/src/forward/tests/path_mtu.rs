@@ -275,7 +275,7 @@ fn what_no_client_may_be_told_of_goes_in_fragments_of_the_tunnel() {
         let mut ids = Vec::new();
         for len in [mtu - overhead, mtu - overhead + 1, 1279, 1280] {
             let name = format!("port {port} mtu {mtu} len {len}");
-            let data: Vec<u8> = (0..len - 60).map(|byte| (byte % 251) as u8).collect();
+            let data: Vec<u8> = (0..=250).cycle().take(len - 60).collect();
             let packet = Packet6::tcp((CLIENT6, 1), (VIP6, port), ACK, &data);
             assert_eq!(
                 rig.raw(&packet.frame(ROUTER, ATM)),
