@@ -28,7 +28,7 @@ pub(crate) struct Routes {
     /// Addresses of servers by tunnel.
     tunnel_ends: FxHashSet<Address>,
     services: Vec<Service>,
-    by_port: FxHashMap<(Address, Protocol, u16), usize>,
+    by_port: FxHashMap<End, usize>,
     servers: Vec<Server>,
     servers_at: Places,
 }
@@ -102,7 +102,7 @@ impl Routes {
         for (at, service) in table.services.iter().enumerate() {
             // One address is one service: the replicated state never gives it two numbers.
             by_port
-                .entry((service.vip.into(), service.protocol, service.port))
+                .entry(End::new(service.vip, service.protocol, service.port))
                 .or_insert(at);
         }
         let services_at = Places::of(table.services.iter().map(|service| service.id.0));
@@ -173,7 +173,7 @@ impl Routes {
         port: u16,
     ) -> Result<usize, DropReason> {
         self.by_port
-            .get(&(vip.into(), protocol, port))
+            .get(&End::new(vip, protocol, port))
             .copied()
             .ok_or(DropReason::NoService)
     }
@@ -305,6 +305,19 @@ impl Hash for Address {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.high);
         state.write_u64(self.low);
+    }
+}
+
+/// A transport address in three words: a VIP, and protocol and port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct End(Address, u32);
+
+impl End {
+    fn new(address: IpAddr, protocol: Protocol, port: u16) -> Self {
+        Self(
+            address.into(),
+            (protocol as u32) << u16::BITS | u32::from(port),
+        )
     }
 }
 

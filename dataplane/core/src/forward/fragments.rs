@@ -31,8 +31,8 @@ impl Forwarder {
             }
             Place::Whole | Place::First => {
                 let segment = Segment::of(packet)?;
-                let flow = self.flow(packet, segment)?;
-                let verdict = self.segment(frame, packet, segment, now, voice)?;
+                let flow = self.flow(packet, &segment)?;
+                let verdict = self.segment(frame, packet, &segment, now, voice)?;
                 let waits = verdict == Verdict::Held;
                 if waits || matches!(verdict, Verdict::Transmit | Verdict::Deliver) {
                     let early = self.fragments.first(key, flow, waits, now);

@@ -357,7 +357,7 @@ impl Forwarder {
         }
         if packet.protocol() != icmp::protocol(packet) {
             let segment = Segment::of(packet)?;
-            return self.segment(frame, packet, segment, now, &mut voice);
+            return self.segment(frame, packet, &segment, now, &mut voice);
         }
         match Icmp::parse(packet).map_err(DropReason::Malformed)? {
             Icmp::EchoRequest => {

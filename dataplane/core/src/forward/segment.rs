@@ -73,7 +73,7 @@ impl Forwarder {
     pub(super) fn flow<B: Deref<Target = [u8]>>(
         &mut self,
         packet: &Ip<B>,
-        segment: Segment,
+        segment: &Segment,
     ) -> Result<Flow, DropReason> {
         let (vip, port) = (packet.destination(), segment.destination_port);
         let service = self.routes.at(vip, segment.protocol, port)?;
@@ -86,7 +86,7 @@ impl Forwarder {
         &mut self,
         frame: Received,
         packet: &mut Ip<&mut [u8]>,
-        segment: Segment,
+        segment: &Segment,
         now: Instant,
         voice: &mut Voice<'_, S>,
     ) -> Result<Verdict, DropReason> {
