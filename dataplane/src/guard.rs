@@ -73,6 +73,11 @@ impl Guard {
         nft(&ruleset(&self.interface, guarded))
     }
 
+    /// The name of the guard's table on an interface, of the family netdev.
+    pub fn table(interface: &str) -> String {
+        table_name(interface)
+    }
+
     /// Takes the guard away.
     pub fn remove(self) -> Result<(), GuardError> {
         let table = table_name(&self.interface);

@@ -198,6 +198,13 @@ impl AtmRole {
                 Ok(())
             }
         });
+        tasks.spawn({
+            let (packets, stop) = (Arc::clone(&packets), stop.clone());
+            async move {
+                packets.watch_guard(stop).await;
+                Ok(())
+            }
+        });
         let watched = engine.clone();
         let ending = stop.clone();
         tasks.spawn(async move {

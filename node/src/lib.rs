@@ -11,6 +11,7 @@ mod clock;
 mod cluster_file;
 mod conflicts;
 mod failure;
+mod filter_watch;
 mod health;
 mod host;
 mod housekeeping;

@@ -16,6 +16,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::filter_watch::{Family, FilterWatch};
 use crate::host;
 use crate::raft::Applied;
 use crate::routing::{Follower, View};
@@ -146,6 +147,30 @@ impl Packets {
         let mut guarded = parts.guarded.clone().unwrap_or_default();
         add_missing(&mut guarded.vips, vips);
         self.keep_quiet(&mut parts, guarded);
+    }
+
+    /// Puts the guard back whenever somebody takes it out of the packet filter, until `stop`.
+    pub(crate) async fn watch_guard(&self, stop: CancellationToken) {
+        // A simulated host has none.
+        if cfg!(atm_sim) {
+            return;
+        }
+        let mut watch = FilterWatch::new(Family::Netdev, &Guard::table(&self.interface_name));
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = watch.damaged() => {}
+            }
+            let mut parts = self.parts.lock().await;
+            if parts.guard.is_some()
+                && let Some(guarded) = parts.guarded.take()
+            {
+                warn!(
+                    "somebody took the guard of the VIPs out of the packet filter (nft flush ruleset?); it is put back"
+                );
+                self.keep_quiet(&mut parts, guarded);
+            }
+        }
     }
 
     /// Takes the guard away: for an orderly end only, a kernel that nobody guards might answer for the VIP.
@@ -494,6 +519,58 @@ mod tests {
                 stop.cancel();
                 following.await.unwrap();
                 packets.unguard().await;
+                packets.engine().shutdown().await;
+            });
+        });
+    }
+
+    #[test]
+    fn a_guard_that_somebody_took_is_put_back() {
+        let Some(host) = Host::new("a_guard_that_somebody_took_is_put_back") else {
+            return;
+        };
+        host.on(|| {
+            block_on(async {
+                let engine = EngineConfig {
+                    interface: "e0".to_owned(),
+                    port: PortKind::Ring,
+                    address: None,
+                    limits: Limits {
+                        pending_max: 10,
+                        connections_max: 10,
+                    },
+                };
+                let (handle, _events) =
+                    dataplane::start(engine, Arc::new(LeaseCell::new())).unwrap();
+                let interface = handle.interface().clone();
+                let packets = Arc::new(Packets::new(handle, interface, "e0".to_owned()));
+                let mut state = State::default();
+                apply(&mut state, &config("tunnel"));
+                packets.table(&state, 1).await;
+                let stop = CancellationToken::new();
+                let watching = tokio::spawn({
+                    let (packets, stop) = (Arc::clone(&packets), stop.clone());
+                    async move { packets.watch_guard(stop).await }
+                });
+                let nft = async |arguments: &[&str]| {
+                    let mut nft = tokio::process::Command::new("nft");
+                    let said = nft.args(arguments).output().await.unwrap();
+                    String::from_utf8(said.stdout).unwrap()
+                };
+                let is_there = async || nft(&["list", "ruleset"]).await.contains("10.9.0.100");
+                assert!(is_there().await);
+                // The task listens before it is asked for the first time: it runs when this one waits for nft.
+                for _ in 0..3 {
+                    nft(&["flush", "ruleset"]).await;
+                    let end = Instant::now() + Duration::from_secs(20);
+                    while !is_there().await {
+                        assert!(Instant::now() < end, "nobody put it back");
+                    }
+                }
+                stop.cancel();
+                watching.await.unwrap();
+                packets.unguard().await;
+                assert!(!is_there().await, "an orderly end takes it away");
                 packets.engine().shutdown().await;
             });
         });

@@ -196,7 +196,7 @@ fn ask(
 }
 
 /// The first message of a datagram and what follows it: `nlmsg_len` bytes, and then a multiple of four (netlink(7)).
-fn split(datagram: &[u8]) -> io::Result<Option<(&[u8], &[u8])>> {
+pub(crate) fn split(datagram: &[u8]) -> io::Result<Option<(&[u8], &[u8])>> {
     const HEADER_LEN: usize = 16;
     let Some(length) = datagram.first_chunk() else {
         return Ok(None);

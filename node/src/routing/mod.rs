@@ -18,8 +18,8 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::host;
-pub(crate) use kernel::RoutesError;
 use kernel::{Changes, routes};
+pub(crate) use kernel::{RoutesError, split as split_messages};
 pub(crate) use table::RouteTable;
 
 /// Changes come in bursts (a routing daemon that starts, a link that comes up): so long they may collect.

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use model::ids::ConfigNumber;
+use model::server::nft;
 use model::server::{Following, NodePlan, ServerPart, same_version, senders};
 use proto::v1;
 use tokio::sync::{mpsc, watch};
@@ -25,6 +26,7 @@ use tracing::{error, info, warn};
 
 use crate::cluster_file::ClusterFile;
 use crate::failure::Reason;
+use crate::filter_watch::{Family, FilterWatch};
 use crate::host;
 use crate::packets::Packets;
 use crate::server_role::{self, Method, Plan, ServerRole, ServerRoleError, Unpacking};
@@ -98,6 +100,7 @@ impl ServerNode {
             in_force: None,
             error: String::new(),
             counting: Counting::default(),
+            table_watch: FilterWatch::new(Family::Inet, nft::TABLE_NAME),
             reports,
             words,
             incoming,
@@ -152,6 +155,7 @@ struct Node {
     /// Why the version that is followed is not; empty: it is.
     error: String,
     counting: Counting,
+    table_watch: FilterWatch,
     reports: watch::Sender<v1::NodeReport>,
     words: mpsc::Sender<Word>,
     incoming: mpsc::Receiver<Word>,
@@ -173,6 +177,7 @@ impl Node {
                     self.obey().await;
                     retry_at = tokio::time::Instant::now() + jittered(RETRY_AFTER);
                 },
+                () = self.table_watch.damaged() => self.mend_table().await,
                 () = tokio::time::sleep_until(retry_at), if !self.error.is_empty() => {
                     self.obey().await;
                     retry_at = tokio::time::Instant::now() + jittered(RETRY_AFTER);
@@ -274,6 +279,20 @@ impl Node {
     async fn keep_quiet(&self, vips: &[IpAddr]) {
         if let Some(guard) = &self.guard {
             guard.guard_served(vips).await;
+        }
+    }
+
+    /// Somebody took the server role's table, if it has one, out of the packet filter.
+    async fn mend_table(&self) {
+        let Some(role) = self.role.as_ref().filter(|role| role.has_table()) else {
+            return;
+        };
+        warn!(
+            table = nft::TABLE,
+            "somebody took this table out of the packet filter (nft flush ruleset?); it is put back"
+        );
+        if let Err(error) = role.restore_table().await {
+            warn!(%error, "the table is not put back");
         }
     }
 

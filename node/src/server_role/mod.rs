@@ -266,6 +266,24 @@ impl ServerRole {
         Ok(())
     }
 
+    /// Whether it has a table in the kernel's packet filter.
+    #[must_use]
+    pub fn has_table(&self) -> bool {
+        self.journal.table
+    }
+
+    /// Puts the table back that somebody took away.
+    ///
+    /// # Errors
+    /// As [`start`]; the table is as it was found.
+    pub async fn restore_table(&self) -> Result<(), ServerRoleError> {
+        let netlink = Netlink::connect()?;
+        let host = Host::read(&netlink, &self.plan.interface).await?;
+        let held = self.journal_file.share()?;
+        host.install_table(&self.plan, self.tunnel.in_kernel(), held)
+            .await
+    }
+
     /// Puts the host back as it was before [`start`]. A setting that somebody else changed since stays as it is.
     ///
     /// # Errors

@@ -7,6 +7,9 @@ use super::{Mss, TUNNEL_DEVICE, TUNNEL_DEVICE_6IN4};
 /// The table's family and name; nothing else of nftables is touched.
 pub const TABLE: &str = "inet atm_server";
 
+/// Its name alone.
+pub const TABLE_NAME: &str = "atm_server";
+
 /// What the table does.
 #[derive(Clone, Debug)]
 pub struct Rules<'a> {
