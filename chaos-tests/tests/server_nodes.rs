@@ -8,7 +8,7 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chaos_tests::cluster::{
     Applied, Cluster, SETTLE_MAX, ServerReport, Status, Trouble, fast_configuration, wait_until,
@@ -25,6 +25,12 @@ const FOLLOW_MAX: Duration = Duration::from_secs(20);
 /// Connections of earlier versions are looked for every five seconds, and one that was closed is kept for ConnectionTimeout, anew
 /// after each takeover, of which a loaded machine may have some.
 const GONE_MAX: Duration = Duration::from_secs(180);
+
+/// A new active ATM judges after the grace and the next reports (5 s and 2 s) at the latest.
+const JUDGED_WITHIN: Duration = Duration::from_secs(9);
+
+/// What was not answered for half a minute TCP repeats after 51 s or so (RFC 6298 section 5.5).
+const REPEATED_WITHIN: Duration = Duration::from_secs(150);
 
 /// The text with a second virtual host of the same pools.
 fn with_second(text: &str) -> String {
@@ -424,8 +430,13 @@ fn a_server_whose_daemon_is_gone_gets_no_new_connections_until_it_is_back() {
         "{report:#?}"
     );
 
-    // Another active ATM has heard it go as well.
+    // Another active ATM has missed it as well, and says so when it judges.
     let blow = cluster.strike(Trouble::Kill).unwrap();
+    let judged = Instant::now() + JUDGED_WITHIN;
+    while Instant::now() < judged {
+        let status = cluster.status(&blow.after).unwrap();
+        assert!(!served(&status).unwrap().healthy, "{status:#?}");
+    }
     let report = cluster.lines(6).unwrap().finish(SETTLE_MAX);
     assert!(report.is_unbroken(), "{report:#?}");
     cluster.mend(&blow).unwrap();
@@ -433,7 +444,9 @@ fn a_server_whose_daemon_is_gone_gets_no_new_connections_until_it_is_back() {
     // What was open there waits, and goes on.
     lab.fault(Fault::Restart, host).unwrap();
     is_up(true).unwrap();
-    cluster.wait_until_all_flow(&lasting, SETTLE_MAX).unwrap();
+    cluster
+        .wait_until_all_flow(&lasting, REPEATED_WITHIN)
+        .unwrap();
     let report = lasting.finish(SETTLE_MAX);
     assert!(report.is_unbroken(), "{report:#?}");
 }

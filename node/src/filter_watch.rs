@@ -1,10 +1,12 @@
-//! Word from the kernel that somebody took a table of ours, or a part of it, out of its packet filter.
+//! Word from the kernel that somebody changed a table of ours in its packet filter, and what is in it then.
 //!
 //! `nft flush ruleset` takes everything, and with it begins what most distributions' nftables service loads: an operator who changes a
-//! rule of his own would leave a VIP to the kernel. What is ours is replaced by us in one transaction, after which it is there again.
+//! rule of his own would leave a VIP to the kernel. Who changed what is not read out of the words: what is in the table is compared with
+//! what was in it when we had put it there.
 
 use std::future::poll_fn;
 use std::io;
+use std::process::Stdio;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -24,16 +26,48 @@ const WORDS_MAX: usize = 256;
 
 /// The multicast group of changes of nftables (linux/netfilter/nfnetlink.h: `NFNLGRP_NFTABLES`), as a bit.
 const GROUP: u32 = 1 << (7 - 1);
-/// Of message types, the upper byte (`NFNL_SUBSYS_NFTABLES`), and the lower (linux/netfilter/nf_tables.h: `enum nf_tables_msg_types`).
+/// The upper byte of message types (`NFNL_SUBSYS_NFTABLES`).
 const SUBSYSTEM: u8 = 10;
-const NEW_TABLE: u8 = 0;
-const DELETE_TABLE: u8 = 2;
-const DELETE_CHAIN: u8 = 5;
-const DELETE_RULE: u8 = 8;
-/// The last word of a transaction.
-const NEW_GENERATION: u8 = 15;
-/// The name of the table, in words about it, its chains and its rules (`NFTA_TABLE_NAME`, `NFTA_CHAIN_TABLE`, `NFTA_RULE_TABLE`).
+/// The last word of a transaction (linux/netfilter/nf_tables.h: `NFT_MSG_NEWGEN`).
+const NEW_GENERATION: u16 = (SUBSYSTEM as u16) << 8 | 15;
+/// The name of the table, in words about it, its chains, rules and sets (`NFTA_TABLE_NAME`, `NFTA_CHAIN_TABLE`, ..).
 const TABLE_NAME: u16 = 1;
+
+/// The family of a table (linux/netfilter.h: `NFPROTO_INET`, `NFPROTO_NETDEV`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    Inet = 1,
+    Netdev = 5,
+}
+
+/// What is in a table now, as nft(8) lists it, without what was counted; `None`: there is no such table, or nft cannot be run.
+pub(crate) async fn listing(family: Family, name: &str) -> Option<String> {
+    let family = match family {
+        Family::Inet => "inet",
+        Family::Netdev => "netdev",
+    };
+    let mut nft = tokio::process::Command::new("nft");
+    nft.args(["--stateless", "list", "table", family, name]);
+    let output = nft.stdin(Stdio::null()).stderr(Stdio::null()).output();
+    let output = output.await.ok().filter(|output| output.status.success())?;
+    String::from_utf8(output.stdout).ok()
+}
+
+/// Makes a change of our own to a table, in one transaction, and returns what is in the table then, to be compared with it later; `None`:
+/// somebody else may have changed it at the same time, or nft cannot be run.
+pub(crate) async fn changed<T, E>(
+    (family, name): (Family, &str),
+    change: impl Future<Output = Result<T, E>>,
+) -> Result<(T, Option<String>), E> {
+    let witness = open();
+    let done = change.await?;
+    let listed = listing(family, name).await;
+    let mut table = Table::new(family, name);
+    // Otherwise what is listed need not be what we have made.
+    let alone = witness.is_ok_and(|witness| table.hear_all(&witness).is_ok());
+    let alone = alone && table.transactions == 1;
+    Ok((done, listed.filter(|_| alone)))
+}
 
 /// Watches one table in the network namespace of the thread that made it.
 pub(crate) struct FilterWatch {
@@ -58,9 +92,8 @@ impl FilterWatch {
         watch
     }
 
-    /// Returns when the table is not whole, or may not be: what was taken from it, nobody has put back. Nothing is lost if this is
-    /// dropped before.
-    pub(crate) async fn damaged(&mut self) {
+    /// Returns when the table was changed, by whomever, or may have been. Nothing is lost if this is dropped before.
+    pub(crate) async fn touched(&mut self) {
         loop {
             if self.socket.is_some() {
                 match self.word().await {
@@ -91,14 +124,13 @@ impl FilterWatch {
     async fn word(&mut self) -> io::Result<()> {
         loop {
             self.hear().await?;
-            // What has come meanwhile may say that we have put it back ourselves.
+            // The rest of a burst goes with it.
             for _ in 0..WORDS_MAX {
                 if !self.has_more().await? {
                     break;
                 }
             }
-            if self.table.is_damaged() {
-                self.table.damaged = false;
+            if std::mem::take(&mut self.table.touched) {
                 return Ok(());
             }
         }
@@ -137,8 +169,7 @@ impl FilterWatch {
             Ok(()) => self.table.hear(&self.buffer),
             // Words were lost (netlink(7)), and any may have been about this table.
             Err(error) if error.raw_os_error() == Some(Errno::NOBUFS.raw_os_error()) => {
-                self.table.damaged = true;
-                self.table.in_transaction = false;
+                self.table.touched = true;
                 Ok(())
             }
             Err(error) => Err(error),
@@ -153,21 +184,15 @@ fn open() -> io::Result<TokioSocket> {
     Ok(socket)
 }
 
-/// The family of a table (linux/netfilter.h: `NFPROTO_INET`, `NFPROTO_NETDEV`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Family {
-    Inet = 1,
-    Netdev = 5,
-}
-
 /// What was heard of a table.
 #[derive(Debug)]
 struct Table {
     family: Family,
     name: String,
-    damaged: bool,
-    /// More words of a transaction are to come: they may put back what others took.
-    in_transaction: bool,
+    touched: bool,
+    /// Transactions that touched it, and whether the one under way has.
+    transactions: usize,
+    in_this: bool,
 }
 
 impl Table {
@@ -175,13 +200,23 @@ impl Table {
         Self {
             family,
             name: name.to_owned(),
-            damaged: false,
-            in_transaction: false,
+            touched: false,
+            transactions: 0,
+            in_this: false,
         }
     }
 
-    const fn is_damaged(&self) -> bool {
-        self.damaged && !self.in_transaction
+    /// Reads all that has come.
+    fn hear_all(&mut self, socket: &TokioSocket) -> io::Result<()> {
+        let mut buffer = Vec::with_capacity(WORD_MAX);
+        loop {
+            buffer.clear();
+            match socket.socket_ref().recv(&mut buffer, 0) {
+                Ok(_length) => self.hear(&buffer)?,
+                Err(nothing) if nothing.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Reads the words of one datagram.
@@ -189,57 +224,41 @@ impl Table {
         let mut rest = datagram;
         while let Some((message, after)) = split_messages(rest)? {
             rest = after;
-            self.read(message);
+            if message.get(4..6) == Some(&NEW_GENERATION.to_ne_bytes()) {
+                self.transactions += usize::from(std::mem::take(&mut self.in_this));
+            } else if self.is_about(message) == Some(true) {
+                (self.touched, self.in_this) = (true, true);
+            }
         }
         Ok(())
     }
 
-    /// One word: a header (netlink(7)), family, version and resource (`struct nfgenmsg`), and attributes.
-    fn read(&mut self, message: &[u8]) {
-        let Some(([_, _, _, _, a, b, ..], rest)) = message.split_first_chunk::<16>() else {
-            return;
-        };
-        let [subsystem, kind] = u16::from_ne_bytes([*a, *b]).to_be_bytes();
-        let Some(([family, ..], attributes)) = rest.split_first_chunk::<4>() else {
-            return;
-        };
-        if subsystem != SUBSYSTEM {
-            return;
+    /// Whether a word is about this table: a header (netlink(7)), family, version and resource (`struct nfgenmsg`), and attributes.
+    fn is_about(&self, message: &[u8]) -> Option<bool> {
+        let ([_, _, _, _, a, b, ..], rest) = message.split_first_chunk::<16>()?;
+        let [subsystem, _kind] = u16::from_ne_bytes([*a, *b]).to_be_bytes();
+        let ([family, ..], mut attributes) = rest.split_first_chunk::<4>()?;
+        if subsystem != SUBSYSTEM || *family != self.family as u8 {
+            return None;
         }
-        self.in_transaction = kind != NEW_GENERATION;
-        if *family != self.family as u8 || !self.is_named_in(attributes) {
-            return;
-        }
-        match kind {
-            NEW_TABLE => self.damaged = false,
-            DELETE_TABLE | DELETE_CHAIN | DELETE_RULE => self.damaged = true,
-            _ => {}
-        }
-    }
-
-    fn is_named_in(&self, mut attributes: &[u8]) -> bool {
         while let Some(([a, b, c, d], value)) = attributes.split_first_chunk::<4>() {
             let len = usize::from(u16::from_ne_bytes([*a, *b]));
             // The upper bits are flags (NLA_F_NESTED, NLA_F_NET_BYTEORDER).
             let kind = u16::from_ne_bytes([*c, *d]) & 0x3fff;
-            let Some(value) = len.checked_sub(4).and_then(|len| value.get(..len)) else {
-                return false;
-            };
+            let value = value.get(..len.checked_sub(4)?)?;
             if kind == TABLE_NAME {
-                return value.strip_suffix(&[0]) == Some(self.name.as_bytes());
+                return Some(value.strip_suffix(&[0]) == Some(self.name.as_bytes()));
             }
-            attributes = attributes
-                .get(len.next_multiple_of(4)..)
-                .unwrap_or_default();
+            attributes = attributes.get(len.next_multiple_of(4)..)?;
         }
-        false
+        None
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-    use std::process::{Command, Stdio};
+    use std::process::Command;
 
     use super::*;
     use crate::routing::tests::{Host, block_on};
@@ -263,49 +282,96 @@ mod tests {
     }
 
     /// As we put it in place.
-    fn replace(table: &str) {
+    fn replace() {
         nft(&format!(
-            "table {table} {{}}\ndelete table {table}\ntable {table} {{\n chain in {{\n \
+            "table {OURS} {{}}\ndelete table {OURS}\ntable {OURS} {{\n chain in {{\n \
              ip daddr {{ 10.9.0.100, 10.9.0.101 }} counter drop\n }}\n}}\n"
         ));
     }
 
     #[test]
-    fn what_takes_from_the_table_is_heard_and_nothing_else() {
-        let Some(host) = Host::new("what_takes_from_the_table_is_heard_and_nothing_else") else {
+    fn what_somebody_else_has_a_hand_in_is_not_known() {
+        let Some(host) = Host::new("what_somebody_else_has_a_hand_in_is_not_known") else {
             return;
         };
         host.on(|| {
             block_on(async {
-                replace(OURS);
-                let mut watch = FilterWatch::new(Family::Netdev, "atm_guard_e0");
+                let table = (Family::Netdev, "atm_guard_e0");
+                let flush = || nft("flush ruleset\n");
+                let other = || nft("table netdev other {}\n");
+                let listed = async |change: &dyn Fn()| {
+                    let change = async {
+                        change();
+                        Ok::<(), ()>(())
+                    };
+                    changed(table, change).await.unwrap().1
+                };
+                let whole = listed(&replace).await;
+                assert!(whole.as_ref().unwrap().contains("10.9.0.101"), "{whole:?}");
+                assert_eq!(listed(&replace).await, whole);
+                let beside = listed(&|| (other(), replace(), other()).2).await;
+                assert_eq!(beside, whole, "another table is no matter");
+                for (what, change) in [
+                    ("before", &(|| (flush(), replace()).1) as &dyn Fn()),
+                    ("after", &|| (replace(), flush()).1),
+                    ("as well", &|| (replace(), replace()).1),
+                    ("alone", &other),
+                ] {
+                    assert_eq!(listed(change).await, None, "{what}");
+                    replace();
+                }
+                let failed: Result<((), _), _> = changed(table, async { Err("it failed") }).await;
+                assert_eq!(failed, Err("it failed"));
+            });
+        });
+    }
+
+    #[test]
+    fn what_changes_the_table_is_heard_and_seen_and_nothing_else() {
+        let Some(host) = Host::new("what_changes_the_table_is_heard_and_seen_and_nothing_else")
+        else {
+            return;
+        };
+        host.on(|| {
+            block_on(async {
+                replace();
+                let name = "atm_guard_e0";
+                let listed = async || listing(Family::Netdev, name).await;
+                let whole = listed().await;
+                assert!(whole.as_ref().unwrap().contains("10.9.0.101"), "{whole:?}");
+                let mut watch = FilterWatch::new(Family::Netdev, name);
                 assert!(watch.socket.is_some());
                 // As soon as the kernel says so; what it does not say it has not said by then.
-                let mut damaged = async || {
-                    let heard = tokio::time::timeout(Duration::from_millis(200), watch.damaged());
+                let mut touched = async || {
+                    let heard = tokio::time::timeout(Duration::from_millis(200), watch.touched());
                     heard.await.is_ok()
                 };
-                assert!(!damaged().await, "nothing has happened");
-                replace(OURS);
-                assert!(!damaged().await, "replaced by ourselves");
+                assert!(!touched().await, "nothing has happened");
                 nft("table netdev other {}\ndelete table netdev other\n");
                 nft("table inet atm_guard_e0 {}\ndelete table inet atm_guard_e0\n");
-                nft(&format!("add rule {OURS} in counter\n"));
-                assert!(!damaged().await, "none of it is missing");
-                for taken in [
+                assert!(!touched().await, "of others");
+                replace();
+                assert!(touched().await, "replaced by ourselves");
+                assert_eq!(listed().await, whole);
+                for change in [
                     "flush ruleset\n".to_owned(),
                     format!("delete table {OURS}\n"),
                     format!("flush chain {OURS} in\n"),
                     format!("flush table {OURS}\n"),
+                    format!("insert rule {OURS} in counter accept\n"),
+                    // An older table of ours that somebody had saved.
+                    format!(
+                        "flush ruleset\ntable {OURS} {{\n chain in {{\n \
+                         ip daddr {{ 10.9.0.100 }} counter drop\n }}\n}}\n"
+                    ),
                 ] {
-                    nft(&taken);
-                    assert!(damaged().await, "{taken}");
-                    assert!(!damaged().await, "once");
-                    replace(OURS);
-                    assert!(!damaged().await, "put back");
-                    nft(&taken);
-                    replace(OURS);
-                    assert!(!damaged().await, "put back before it was asked: {taken}");
+                    nft(&change);
+                    assert!(touched().await, "{change}");
+                    assert_ne!(listed().await, whole, "{change}");
+                    assert!(!touched().await, "once");
+                    replace();
+                    assert!(touched().await);
+                    assert_eq!(listed().await, whole);
                 }
             });
         });

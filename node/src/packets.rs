@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use dataplane::{Guard, Guarded, Handle, SolicitedNodes};
 use dataplane_core::{ForwardingTable, Interface, NextHop, OtherAtms};
@@ -16,10 +17,13 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::filter_watch::{Family, FilterWatch};
+use crate::filter_watch::{Family, FilterWatch, changed, listing};
 use crate::host;
 use crate::raft::Applied;
 use crate::routing::{Follower, View};
+
+/// Before a guard that could not be put back is tried again.
+const MEND_AGAIN: Duration = Duration::from_secs(1);
 
 /// One engine, the guard of its VIPs and the groups they are asked for in.
 pub(crate) struct Packets {
@@ -40,8 +44,12 @@ struct Parts {
     guard: Option<Guard>,
     /// VIPs that the server role has on this host, or is about to.
     served: Vec<IpAddr>,
-    /// What the guard was last told, if it succeeded.
-    guarded: Option<Guarded>,
+    /// What the guard was last told.
+    wanted: Option<Guarded>,
+    /// What is in force of it: the guard's table as it was listed when it had been put in place.
+    in_force: Option<(Guarded, Option<String>)>,
+    /// It could not be changed the last time, which was said.
+    failing: bool,
     groups: SolicitedNodes,
     /// The last word about the groups, so that it is not repeated.
     groups_told: Option<String>,
@@ -85,7 +93,9 @@ impl Packets {
             view: None,
             guard: None,
             served: Vec::new(),
-            guarded: None,
+            wanted: None,
+            in_force: None,
+            failing: false,
             groups: SolicitedNodes::new(&interface_name),
             groups_told: None,
         };
@@ -144,9 +154,9 @@ impl Packets {
     pub(crate) async fn guard_served(&self, vips: &[IpAddr]) {
         let mut parts = self.parts.lock().await;
         parts.served = vips.to_vec();
-        let mut guarded = parts.guarded.clone().unwrap_or_default();
+        let mut guarded = parts.wanted.clone().unwrap_or_default();
         add_missing(&mut guarded.vips, vips);
-        self.keep_quiet(&mut parts, guarded);
+        self.keep_quiet(&mut parts, guarded).await;
     }
 
     /// Puts the guard back whenever somebody takes it out of the packet filter, until `stop`.
@@ -155,22 +165,44 @@ impl Packets {
         if cfg!(atm_sim) {
             return;
         }
-        let mut watch = FilterWatch::new(Family::Netdev, &Guard::table(&self.interface_name));
+        let mut watch = FilterWatch::new(Family::Netdev, &self.guard_table());
+        // What happened before this is seen now.
+        let mut whole = self.mend_guard().await;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = watch.damaged() => {}
+                () = watch.touched() => {}
+                () = tokio::time::sleep(MEND_AGAIN), if !whole => {}
             }
-            let mut parts = self.parts.lock().await;
-            if parts.guard.is_some()
-                && let Some(guarded) = parts.guarded.take()
-            {
-                warn!(
-                    "somebody took the guard of the VIPs out of the packet filter (nft flush ruleset?); it is put back"
-                );
-                self.keep_quiet(&mut parts, guarded);
-            }
+            whole = self.mend_guard().await;
         }
+    }
+
+    /// Puts the guard back if it is not as it was put in place. Whether it is now.
+    async fn mend_guard(&self) -> bool {
+        let mut parts = self.parts.lock().await;
+        let Some(wanted) = parts.wanted.clone() else {
+            return true;
+        };
+        if parts.guard.is_none() {
+            // Taken away in order, or nft is missing, which was said.
+            return true;
+        }
+        if let Some((_, listed)) = &parts.in_force {
+            if listed.is_some() && *listed == listing(Family::Netdev, &self.guard_table()).await {
+                return true;
+            }
+            warn!(
+                "somebody changed the guard of the VIPs in the packet filter (nft flush ruleset?): it is being put back"
+            );
+            parts.in_force = None;
+        }
+        self.keep_quiet(&mut parts, wanted).await;
+        matches!(&parts.in_force, Some((_, Some(_listed))))
+    }
+
+    fn guard_table(&self) -> String {
+        Guard::table(&self.interface_name)
     }
 
     /// Takes the guard away: for an orderly end only, a kernel that nobody guards might answer for the VIP.
@@ -247,7 +279,7 @@ impl Packets {
         });
         let here = atms.filter(|address| here(*address)).collect();
         self.take_others(last.state.clone(), own, here).await;
-        self.keep_quiet(parts, guarded);
+        self.keep_quiet(parts, guarded).await;
         if self.handle.install(table).await.is_err() {
             warn!("the engine has stopped; the table is not installed");
         }
@@ -290,7 +322,7 @@ impl Packets {
 
     /// Keeps the kernel silent about the VIPs, and has it hear who asks for them. Without nft, or without a group, the
     /// dataplane works; the log says what is missing.
-    fn keep_quiet(&self, parts: &mut Parts, mut guarded: Guarded) {
+    async fn keep_quiet(&self, parts: &mut Parts, mut guarded: Guarded) {
         // A simulated host has no kernel that could answer.
         if cfg!(atm_sim) {
             return;
@@ -312,21 +344,36 @@ impl Packets {
         if guarded.nat_servers.is_empty() {
             guarded.own.clear();
         }
-        if parts.guarded.as_ref() == Some(&guarded) {
+        parts.wanted = Some(guarded.clone());
+        if let Some((in_force, _)) = &parts.in_force
+            && *in_force == guarded
+        {
             return;
         }
-        let kept = match parts.guard.as_mut() {
-            Some(guard) => guard.update(&guarded),
-            None => {
-                Guard::install(&self.interface_name, &guarded).map(|new| parts.guard = Some(new))
+        let (guard, interface) = (parts.guard.clone(), self.interface_name.clone());
+        let told = guarded.clone();
+        // nft may wait for somebody else's transaction, and has thousands of rules to read on some hosts.
+        let kept = tokio::task::spawn_blocking(move || match guard {
+            Some(guard) => guard.update(&told).map(|()| guard),
+            None => Guard::install(&interface, &told),
+        });
+        let kept = async { kept.await.map_err(|panicked| panicked.to_string()) };
+        let kept = async { kept.await?.map_err(|error| format!("{error:#}")) };
+        let table = self.guard_table();
+        let error = match changed((Family::Netdev, &table), kept).await {
+            Ok((guard, listed)) => {
+                parts.guard = Some(guard);
+                parts.in_force = Some((guarded, listed));
+                if std::mem::take(&mut parts.failing) {
+                    info!("the kernel is kept from answering for the VIP again");
+                }
+                return;
             }
+            Err(error) => error,
         };
-        match kept {
-            Ok(()) => parts.guarded = Some(guarded),
-            Err(error) => warn!(
-                error = format!("{error:#}"),
-                "the kernel is not kept from answering for the VIP"
-            ),
+        parts.in_force = None;
+        if !std::mem::replace(&mut parts.failing, true) {
+            warn!(error, "the kernel is not kept from answering for the VIP");
         }
     }
 }
@@ -431,7 +478,7 @@ mod tests {
     use std::num::NonZeroU32;
     use std::os::fd::OwnedFd;
     use std::sync::Arc;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use dataplane::{EngineConfig, LeaseCell, PortKind};
     use dataplane_core::Limits;
@@ -559,12 +606,15 @@ mod tests {
                 };
                 let is_there = async || nft(&["list", "ruleset"]).await.contains("10.9.0.100");
                 assert!(is_there().await);
-                // The task listens before it is asked for the first time: it runs when this one waits for nft.
-                for _ in 0..3 {
-                    nft(&["flush", "ruleset"]).await;
+                let vips = "ip daddr 10.9.0.99 counter drop";
+                let older = format!(
+                    "flush ruleset; table netdev atm_guard_e0 {{ chain in {{ type filter hook ingress device \"e0\" priority -500; {vips}; }}; }}"
+                );
+                for change in ["flush ruleset", &older, "flush chain netdev atm_guard_e0 in"] {
+                    nft(&[change]).await;
                     let end = Instant::now() + Duration::from_secs(20);
                     while !is_there().await {
-                        assert!(Instant::now() < end, "nobody put it back");
+                        assert!(Instant::now() < end, "nobody put it back after {change}");
                     }
                 }
                 stop.cancel();

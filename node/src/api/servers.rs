@@ -161,7 +161,9 @@ impl Follower {
         let plan = plan(&self.servers.group, &current, &self.names, &remnants);
         let address = plan.part.as_ref().map(|part| part.address);
         if address != self.address {
-            self.leave();
+            if let Some(address) = self.address.take() {
+                self.servers.presence().moved(address);
+            }
             self.address = address;
             if let Some(address) = address {
                 self.servers.presence().came(address);
@@ -169,13 +171,6 @@ impl Follower {
             self.note();
         }
         Some(plan)
-    }
-
-    /// The host at its address does not follow by this connection any more.
-    fn leave(&mut self) {
-        if let Some(address) = self.address.take() {
-            self.servers.presence().left(address, clock::now());
-        }
     }
 
     fn note(&self) {
@@ -188,7 +183,9 @@ impl Follower {
 impl Drop for Follower {
     /// However the connection ends.
     fn drop(&mut self) {
-        self.leave();
+        if let Some(address) = self.address {
+            self.servers.presence().left(address, clock::now());
+        }
     }
 }
 
@@ -272,7 +269,10 @@ impl Servers {
             .map(|server| server.address)
             .collect();
         self.told().retain(|address, _| known.contains(address));
-        self.presence().keep(&known);
+        // One that left the configuration is forgotten at once, and so can be put in again as a server without a daemon.
+        let configured = state.servers().values().filter(|server| server.configured);
+        let configured = configured.map(|server| server.address).collect();
+        self.presence().keep(&configured);
         let is_by_tunnel = |server: &ServerEntry| {
             let method = |current: &Current| current.reached_by(server.method, server.address);
             server.configured && state.current().map(method) == Some(ForwardingMethod::Tunnel)

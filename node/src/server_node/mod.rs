@@ -177,7 +177,7 @@ impl Node {
                     self.obey().await;
                     retry_at = tokio::time::Instant::now() + jittered(RETRY_AFTER);
                 },
-                () = self.table_watch.damaged() => self.mend_table().await,
+                () = self.table_watch.touched() => self.mend_table().await,
                 () = tokio::time::sleep_until(retry_at), if !self.error.is_empty() => {
                     self.obey().await;
                     retry_at = tokio::time::Instant::now() + jittered(RETRY_AFTER);
@@ -282,17 +282,20 @@ impl Node {
         }
     }
 
-    /// Somebody took the server role's table, if it has one, out of the packet filter.
-    async fn mend_table(&self) {
-        let Some(role) = self.role.as_ref().filter(|role| role.has_table()) else {
-            return;
-        };
-        warn!(
-            table = nft::TABLE,
-            "somebody took this table out of the packet filter (nft flush ruleset?); it is put back"
-        );
-        if let Err(error) = role.restore_table().await {
-            warn!(%error, "the table is not put back");
+    /// Somebody, or this role itself, changed its table in the packet filter.
+    async fn mend_table(&mut self) {
+        let Some(role) = &mut self.role else { return };
+        match role.mend_table().await {
+            Ok(false) => {}
+            Ok(true) => warn!(
+                table = nft::TABLE,
+                "somebody changed this table in the packet filter (nft flush ruleset?); it was put back"
+            ),
+            // It is tried again as everything that fails.
+            Err(error) => {
+                self.failed(&error);
+                self.report().await;
+            }
         }
     }
 

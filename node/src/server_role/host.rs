@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::net::IpAddr;
 
-use model::server::nft::{Devices, Guard, Rules, TABLE};
+use model::server::nft::{Devices, Guard, Rules, TABLE, TABLE_NAME};
 use model::server::{Mss, can_be_vip};
 
 use super::netlink::{Address, Link, Netlink};
@@ -11,6 +11,7 @@ use super::{
     LOOPBACK, Method, Plan, ServerRoleError, TUNNEL_DEVICE, TUNNEL_DEVICE_6IN4, VIPS_MAX, nft,
     sysctl,
 };
+use crate::filter_watch::{Family, changed};
 
 /// The links and addresses of this host, as they were when it was read.
 pub(super) struct Host {
@@ -111,12 +112,13 @@ impl Host {
         model::server::tunnel_mtu(self.interface.mtu, plan.address, plan.has_ipv6())
     }
 
+    /// Puts the table in place that a plan needs, and returns what is in it then, if that is known.
     pub(super) async fn install_table(
         &self,
         plan: &Plan,
         kernel: Option<Devices>,
         held: File,
-    ) -> Result<(), ServerRoleError> {
+    ) -> Result<Option<String>, ServerRoleError> {
         let rules = Rules {
             vips: &plan.vips,
             mss: self.mss(plan)?,
@@ -125,7 +127,8 @@ impl Host {
                 devices,
             }),
         };
-        nft::install(&rules, held).await
+        let ((), listed) = changed((Family::Inet, TABLE_NAME), nft::install(&rules, held)).await?;
+        Ok(listed)
     }
 
     /// Refuses to take over a device or a table that no journal calls ours.

@@ -40,8 +40,10 @@ pub use counters::Counters;
 pub use error::ServerRoleError;
 pub use model::server::{Method, TUNNEL_DEVICE, TUNNEL_DEVICE_6IN4, VIPS_MAX};
 
+use crate::filter_watch::{Family, listing};
 use host::Host;
 use journal::{Found, Journal, JournalFile};
+use model::server::nft::TABLE_NAME;
 use netlink::Netlink;
 use packet::Filter;
 use tunnel::Tunnel;
@@ -91,6 +93,8 @@ pub struct ServerRole {
     journal_file: JournalFile,
     journal: Journal,
     tunnel: Tunnel,
+    /// What was in its table when it had been put in place; `None`: that is not known, or there is none.
+    table: Option<String>,
 }
 
 const LOOPBACK: &str = "lo";
@@ -117,7 +121,7 @@ pub async fn start(plan: Plan) -> Result<ServerRole, ServerRoleError> {
         Err(error) => Err(error),
     };
     match made {
-        Ok(tunnel) => {
+        Ok((tunnel, table)) => {
             if let Some(gateway) = plan.nat_gateway {
                 nat::advise(&netlink, gateway).await;
             }
@@ -126,6 +130,7 @@ pub async fn start(plan: Plan) -> Result<ServerRole, ServerRoleError> {
                 journal_file,
                 journal,
                 tunnel,
+                table,
             };
             let Plan {
                 interface,
@@ -243,12 +248,10 @@ impl ServerRole {
                 .await?;
         }
         if self.journal.table {
-            host.install_table(
-                &self.plan,
-                self.tunnel.in_kernel(),
-                self.journal_file.share()?,
-            )
-            .await?;
+            let held = self.journal_file.share()?;
+            self.table = host
+                .install_table(&self.plan, self.tunnel.in_kernel(), held)
+                .await?;
         }
         for vip in &added {
             netlink.add_vip(host.loopback.index, *vip).await?;
@@ -266,22 +269,23 @@ impl ServerRole {
         Ok(())
     }
 
-    /// Whether it has a table in the kernel's packet filter.
-    #[must_use]
-    pub fn has_table(&self) -> bool {
-        self.journal.table
-    }
-
-    /// Puts the table back that somebody took away.
+    /// Puts its table in the kernel's packet filter back if it is not as it was put in place. Whether it was not.
     ///
     /// # Errors
     /// As [`start`]; the table is as it was found.
-    pub async fn restore_table(&self) -> Result<(), ServerRoleError> {
+    pub async fn mend_table(&mut self) -> Result<bool, ServerRoleError> {
+        if !self.journal.table
+            || self.table.is_some() && self.table == listing(Family::Inet, TABLE_NAME).await
+        {
+            return Ok(false);
+        }
         let netlink = Netlink::connect()?;
         let host = Host::read(&netlink, &self.plan.interface).await?;
         let held = self.journal_file.share()?;
-        host.install_table(&self.plan, self.tunnel.in_kernel(), held)
-            .await
+        self.table = host
+            .install_table(&self.plan, self.tunnel.in_kernel(), held)
+            .await?;
+        Ok(true)
     }
 
     /// Puts the host back as it was before [`start`]. A setting that somebody else changed since stays as it is.
@@ -345,21 +349,21 @@ async fn change(
     journal: &Journal,
     netlink: &Netlink,
     held: File,
-) -> Result<Tunnel, ServerRoleError> {
+) -> Result<(Tunnel, Option<String>), ServerRoleError> {
     for setting in &journal.sysctls {
         sysctl::apply(setting)?;
     }
     if journal.raised_loopback {
         netlink.set_up(LOOPBACK).await?;
     }
-    let tunnel = match plan.method {
-        Method::Direct | Method::Nat => Tunnel::None,
+    let opened = match plan.method {
+        Method::Direct | Method::Nat => (Tunnel::None, None),
         Method::Tunnel => tunnel::open(plan, host, netlink, held).await?,
     };
     for vip in &journal.addresses {
         netlink.add_vip(host.loopback.index, *vip).await?;
     }
-    Ok(tunnel)
+    Ok(opened)
 }
 
 /// Refuses early, with one sentence, what would fail half-way.

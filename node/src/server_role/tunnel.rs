@@ -20,31 +20,32 @@ pub(super) enum Tunnel {
     Process(Decapsulation),
 }
 
-/// Makes the devices of a plan ready and begins to unpack.
+/// Makes the devices of a plan ready and begins to unpack. With what is in the role's table, if that is known.
 pub(super) async fn open(
     plan: &Plan,
     host: &Host,
     netlink: &Netlink,
     held: File,
-) -> Result<Tunnel, ServerRoleError> {
+) -> Result<(Tunnel, Option<String>), ServerRoleError> {
     let kernel = in_kernel(plan, host, netlink).await?;
     let tun = match kernel {
         Some(_) => None,
         None => Some(Tun::create()?),
     };
     prepare(names(kernel), plan, host, netlink).await?;
-    host.install_table(plan, kernel, held).await?;
+    let table = host.install_table(plan, kernel, held).await?;
     for device in names(kernel) {
         netlink.set_up(device).await?;
     }
-    match (tun, kernel) {
+    let tunnel = match (tun, kernel) {
         (Some(tun), _) => {
             let filter = Filter::new(&plan.vips, &plan.atms);
-            Decapsulation::start(tun, plan.address, filter).map(Tunnel::Process)
+            Tunnel::Process(Decapsulation::start(tun, plan.address, filter)?)
         }
-        (None, Some(devices)) => Ok(Tunnel::Kernel(devices)),
-        (None, None) => Ok(Tunnel::None),
-    }
+        (None, Some(devices)) => Tunnel::Kernel(devices),
+        (None, None) => Tunnel::None,
+    };
+    Ok((tunnel, table))
 }
 
 /// Makes the kernel's devices for a plan, all of them or none.

@@ -44,10 +44,21 @@ impl Presence {
         host.away = None;
     }
 
-    /// The daemon said how it is. `needs_it`: without it the host serves nobody.
+    /// The daemon said how it is, over a connection that is open. `needs_it`: without it the host serves nobody.
     pub fn said(&mut self, address: IpAddr, needs_it: bool) {
+        // It may have been forgotten meanwhile, with a version that did not have it.
+        let host = self.hosts.entry(address).or_default();
+        host.needs_it = needs_it;
+        host.away = None;
+    }
+
+    /// The daemon's connection goes on, and its host has another address, or is no server any more.
+    pub fn moved(&mut self, address: IpAddr) {
         if let Some(host) = self.hosts.get_mut(&address) {
-            host.needs_it = needs_it;
+            host.connections = host.connections.saturating_sub(1);
+            if host.connections == 0 {
+                self.hosts.remove(&address);
+            }
         }
     }
 
@@ -86,7 +97,7 @@ mod tests {
     }
 
     /// What a daemon does, second by second: `+` connects, `u` says that it unpacks, `k` that the kernel does, `x` a
-    /// connection ends, `.` nothing. Then whether the host is gone, `after` the last of it.
+    /// connection ends, `m` its host moves away, `f` all is forgotten, `.` nothing. Then whether the host is gone, `after` the last of it.
     fn is_gone(deeds: &str, after: u64) -> bool {
         let host = "10.1.0.1".parse().unwrap();
         let mut presence = Presence::default();
@@ -96,6 +107,8 @@ mod tests {
                 'u' => presence.said(host, true),
                 'k' => presence.said(host, false),
                 'x' => presence.left(host, at(second)),
+                'm' => presence.moved(host),
+                'f' => presence.keep(&BTreeSet::new()),
                 _ => {}
             }
         }
@@ -120,7 +133,18 @@ mod tests {
             ("and broke, too", "+u+uxx", long, true),
             ("still there", "+u", 1000, false),
             ("never heard", ".", 1000, false),
-            ("said without a connection", "u", 1000, false),
+            ("moved away", "+um", long, false),
+            ("moved away, and the connection broke", "+umx", long, false),
+            ("one of two moved away", "+u+umx", long, true),
+            ("forgotten, and it went on", "+ufu", long, false),
+            ("forgotten, heard again and killed", "+ufux", long, true),
+            ("away and forgotten", "+uxf", long, false),
+            (
+                "forgotten, and the next came before the first broke",
+                "+uf+uxu",
+                long,
+                false,
+            ),
         ] {
             assert_eq!(is_gone(deeds, after), expected, "{what}");
         }
