@@ -23,6 +23,8 @@ const UDP: u8 = 17;
 pub(crate) struct Seen {
     /// Packets sent through the tunnel.
     pub(crate) tunnelled: u64,
+    /// Of them those that left with an unfinished checksum. What a kernel answers without a socket it finishes itself.
+    pub(crate) unfinished: u64,
     /// The longest of them, in bytes, outer header included.
     pub(crate) longest: usize,
     /// The MSS option of each SYN-ACK that came directly from a VIP.
@@ -160,6 +162,9 @@ impl Encapsulator {
                     if checksums == Checksums::Finished {
                         finish(packet, &parts);
                     }
+                    let mut finished = packet.to_vec();
+                    finish(&mut finished, &parts);
+                    record.unfinished += u64::from(finished != *packet);
                     way.send(packet);
                 } else if VIPS.contains(&parts.source) && parts.protocol == TCP {
                     record.mss.extend(syn_ack_mss(&packet[parts.header_len..]));
@@ -173,17 +178,23 @@ impl Encapsulator {
         }
     }
 
-    pub(crate) fn seen(&self) -> Seen {
+    /// Sends nothing more, and returns all that it saw.
+    pub(crate) fn end(mut self) -> Seen {
+        self.join();
         self.seen.lock().unwrap().clone()
+    }
+
+    fn join(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 
 impl Drop for Encapsulator {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.join();
     }
 }
 
