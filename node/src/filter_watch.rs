@@ -257,28 +257,13 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-    use std::process::Command;
-
     use super::*;
-    use crate::routing::tests::{Host, block_on};
+    use crate::routing::tests::{Host, block_on, run};
 
     const OURS: &str = "netdev atm_guard_e0";
 
     fn nft(input: &str) {
-        let mut child = Command::new("nft");
-        let mut child = child
-            .args(["-f", "-"])
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child
-            .stdin
-            .take()
-            .unwrap()
-            .write_all(input.as_bytes())
-            .unwrap();
-        assert!(child.wait().unwrap().success(), "{input}");
+        run("nft", &["-f", "-"], input).unwrap();
     }
 
     /// As we put it in place.

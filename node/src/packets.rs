@@ -3,11 +3,12 @@
 //! The forwarding table has two sources: the replicated state and the kernel's view of the network. Whichever changes, the
 //! table is compiled from the last of both, one after the other under one lock, so an older one never replaces a newer.
 
+mod quiet;
+
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 
-use dataplane::{Guard, Guarded, Handle, SolicitedNodes};
+use dataplane::{Guarded, Handle};
 use dataplane_core::{ForwardingTable, Interface, NextHop, OtherAtms};
 use futures_util::future::BoxFuture;
 use model::conf::{Config, ForwardingMethod, Protocol};
@@ -17,13 +18,10 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::filter_watch::{Family, FilterWatch, changed, listing};
 use crate::host;
 use crate::raft::Applied;
 use crate::routing::{Follower, View};
-
-/// Before a guard that could not be put back is tried again.
-const MEND_AGAIN: Duration = Duration::from_secs(1);
+use quiet::Quiet;
 
 /// One engine, the guard of its VIPs and the groups they are asked for in.
 pub(crate) struct Packets {
@@ -31,6 +29,8 @@ pub(crate) struct Packets {
     interface: Interface,
     interface_name: String,
     parts: Mutex<Parts>,
+    /// Locked after `parts`, or alone.
+    quiet: Mutex<Quiet>,
     /// Apart from the rest: a takeover does not wait for the kernel's packet filter to be changed.
     others: Mutex<Others>,
     follower: std::sync::Mutex<Option<Follower>>,
@@ -41,18 +41,6 @@ struct Parts {
     last: Option<Last>,
     /// What the kernel says; `None`: it cannot be asked.
     view: Option<View>,
-    guard: Option<Guard>,
-    /// VIPs that the server role has on this host, or is about to.
-    served: Vec<IpAddr>,
-    /// What the guard was last told.
-    wanted: Option<Guarded>,
-    /// What is in force of it: the guard's table as it was listed when it had been put in place.
-    in_force: Option<(Guarded, Option<String>)>,
-    /// It could not be changed the last time, which was said.
-    failing: bool,
-    groups: SolicitedNodes,
-    /// The last word about the groups, so that it is not repeated.
-    groups_told: Option<String>,
 }
 
 /// The other ATMs as the engine is to know them.
@@ -91,19 +79,13 @@ impl Packets {
         let parts = Parts {
             last: None,
             view: None,
-            guard: None,
-            served: Vec::new(),
-            wanted: None,
-            in_force: None,
-            failing: false,
-            groups: SolicitedNodes::new(&interface_name),
-            groups_told: None,
         };
         Self {
             handle,
             interface,
-            interface_name,
             parts: Mutex::new(parts),
+            quiet: Mutex::new(Quiet::new(&interface_name)),
+            interface_name,
             others: Mutex::default(),
             follower: std::sync::Mutex::default(),
         }
@@ -152,66 +134,17 @@ impl Packets {
     /// Keeps the kernel from the VIPs that the server role has on this host, whatever the table says: called before it gets them,
     /// and after it has let go of some.
     pub(crate) async fn guard_served(&self, vips: &[IpAddr]) {
-        let mut parts = self.parts.lock().await;
-        parts.served = vips.to_vec();
-        let mut guarded = parts.wanted.clone().unwrap_or_default();
-        add_missing(&mut guarded.vips, vips);
-        self.keep_quiet(&mut parts, guarded).await;
+        self.quiet.lock().await.serve(vips).await;
     }
 
     /// Puts the guard back whenever somebody takes it out of the packet filter, until `stop`.
     pub(crate) async fn watch_guard(&self, stop: CancellationToken) {
-        // A simulated host has none.
-        if cfg!(atm_sim) {
-            return;
-        }
-        let mut watch = FilterWatch::new(Family::Netdev, &self.guard_table());
-        // What happened before this is seen now.
-        let mut whole = self.mend_guard().await;
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = watch.touched() => {}
-                () = tokio::time::sleep(MEND_AGAIN), if !whole => {}
-            }
-            whole = self.mend_guard().await;
-        }
-    }
-
-    /// Puts the guard back if it is not as it was put in place. Whether it is now.
-    async fn mend_guard(&self) -> bool {
-        let mut parts = self.parts.lock().await;
-        let Some(wanted) = parts.wanted.clone() else {
-            return true;
-        };
-        if parts.guard.is_none() {
-            // Taken away in order, or nft is missing, which was said.
-            return true;
-        }
-        if let Some((_, listed)) = &parts.in_force {
-            if listed.is_some() && *listed == listing(Family::Netdev, &self.guard_table()).await {
-                return true;
-            }
-            warn!(
-                "somebody changed the guard of the VIPs in the packet filter (nft flush ruleset?): it is being put back"
-            );
-            parts.in_force = None;
-        }
-        self.keep_quiet(&mut parts, wanted).await;
-        matches!(&parts.in_force, Some((_, Some(_listed))))
-    }
-
-    fn guard_table(&self) -> String {
-        Guard::table(&self.interface_name)
+        Quiet::watch(&self.quiet, stop).await;
     }
 
     /// Takes the guard away: for an orderly end only, a kernel that nobody guards might answer for the VIP.
     pub(crate) async fn unguard(&self) {
-        if let Some(guard) = self.parts.lock().await.guard.take()
-            && let Err(error) = guard.remove()
-        {
-            warn!(%error, "the guard of the VIP stays");
-        }
+        self.quiet.lock().await.end();
     }
 
     async fn take_state(&self, last: Last) {
@@ -265,10 +198,8 @@ impl Packets {
             services: table.services.len(),
             servers: table.servers.len(),
         };
-        let mut vips = table.vips.clone();
-        add_missing(&mut vips, &parts.served);
         let guarded = Guarded {
-            vips,
+            vips: table.vips.clone(),
             nat_servers: last.nat_servers.clone(),
             own: own.clone(),
         };
@@ -279,7 +210,7 @@ impl Packets {
         });
         let here = atms.filter(|address| here(*address)).collect();
         self.take_others(last.state.clone(), own, here).await;
-        self.keep_quiet(parts, guarded).await;
+        self.quiet.lock().await.keep(guarded).await;
         if self.handle.install(table).await.is_err() {
             warn!("the engine has stopped; the table is not installed");
         }
@@ -318,71 +249,6 @@ impl Packets {
     /// interface's, and the machine's own are none of its.
     fn is_ours(&self, own: &[IpAddr], address: IpAddr) -> bool {
         address == IpAddr::V4(self.interface.address) || (!cfg!(atm_sim) && own.contains(&address))
-    }
-
-    /// Keeps the kernel silent about the VIPs, and has it hear who asks for them. Without nft, or without a group, the
-    /// dataplane works; the log says what is missing.
-    async fn keep_quiet(&self, parts: &mut Parts, mut guarded: Guarded) {
-        // A simulated host has no kernel that could answer.
-        if cfg!(atm_sim) {
-            return;
-        }
-        let told = parts.groups.follow(&guarded.vips).err();
-        let told = told.map(|error| match std::error::Error::source(&error) {
-            Some(source) => format!("{error}: {source}"),
-            None => error.to_string(),
-        });
-        if let Some(error) = told.as_ref().filter(|_| told != parts.groups_told) {
-            warn!(
-                error,
-                "neighbour solicitations for IPv6 VIPs may not arrive"
-            );
-        }
-        parts.groups_told = told;
-
-        // The host's addresses matter to the rules about servers behind NAT alone.
-        if guarded.nat_servers.is_empty() {
-            guarded.own.clear();
-        }
-        parts.wanted = Some(guarded.clone());
-        if let Some((in_force, _)) = &parts.in_force
-            && *in_force == guarded
-        {
-            return;
-        }
-        let (guard, interface) = (parts.guard.clone(), self.interface_name.clone());
-        let told = guarded.clone();
-        // nft may wait for somebody else's transaction, and has thousands of rules to read on some hosts.
-        let kept = tokio::task::spawn_blocking(move || match guard {
-            Some(guard) => guard.update(&told).map(|()| guard),
-            None => Guard::install(&interface, &told),
-        });
-        let kept = async { kept.await.map_err(|panicked| panicked.to_string()) };
-        let kept = async { kept.await?.map_err(|error| format!("{error:#}")) };
-        let table = self.guard_table();
-        let error = match changed((Family::Netdev, &table), kept).await {
-            Ok((guard, listed)) => {
-                parts.guard = Some(guard);
-                parts.in_force = Some((guarded, listed));
-                if std::mem::take(&mut parts.failing) {
-                    info!("the kernel is kept from answering for the VIP again");
-                }
-                return;
-            }
-            Err(error) => error,
-        };
-        parts.in_force = None;
-        if !std::mem::replace(&mut parts.failing, true) {
-            warn!(error, "the kernel is not kept from answering for the VIP");
-        }
-    }
-}
-
-fn add_missing(to: &mut Vec<IpAddr>, from: &[IpAddr]) {
-    for address in from {
-        if !to.contains(address) {
-            to.push(*address);
-        }
     }
 }
 
@@ -478,7 +344,7 @@ mod tests {
     use std::num::NonZeroU32;
     use std::os::fd::OwnedFd;
     use std::sync::Arc;
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use dataplane::{EngineConfig, LeaseCell, PortKind};
     use dataplane_core::Limits;
@@ -566,61 +432,6 @@ mod tests {
                 stop.cancel();
                 following.await.unwrap();
                 packets.unguard().await;
-                packets.engine().shutdown().await;
-            });
-        });
-    }
-
-    #[test]
-    fn a_guard_that_somebody_took_is_put_back() {
-        let Some(host) = Host::new("a_guard_that_somebody_took_is_put_back") else {
-            return;
-        };
-        host.on(|| {
-            block_on(async {
-                let engine = EngineConfig {
-                    interface: "e0".to_owned(),
-                    port: PortKind::Ring,
-                    address: None,
-                    limits: Limits {
-                        pending_max: 10,
-                        connections_max: 10,
-                    },
-                };
-                let (handle, _events) =
-                    dataplane::start(engine, Arc::new(LeaseCell::new())).unwrap();
-                let interface = handle.interface().clone();
-                let packets = Arc::new(Packets::new(handle, interface, "e0".to_owned()));
-                let mut state = State::default();
-                apply(&mut state, &config("tunnel"));
-                packets.table(&state, 1).await;
-                let stop = CancellationToken::new();
-                let watching = tokio::spawn({
-                    let (packets, stop) = (Arc::clone(&packets), stop.clone());
-                    async move { packets.watch_guard(stop).await }
-                });
-                let nft = async |arguments: &[&str]| {
-                    let mut nft = tokio::process::Command::new("nft");
-                    let said = nft.args(arguments).output().await.unwrap();
-                    String::from_utf8(said.stdout).unwrap()
-                };
-                let is_there = async || nft(&["list", "ruleset"]).await.contains("10.9.0.100");
-                assert!(is_there().await);
-                let vips = "ip daddr 10.9.0.99 counter drop";
-                let older = format!(
-                    "flush ruleset; table netdev atm_guard_e0 {{ chain in {{ type filter hook ingress device \"e0\" priority -500; {vips}; }}; }}"
-                );
-                for change in ["flush ruleset", &older, "flush chain netdev atm_guard_e0 in"] {
-                    nft(&[change]).await;
-                    let end = Instant::now() + Duration::from_secs(20);
-                    while !is_there().await {
-                        assert!(Instant::now() < end, "nobody put it back after {change}");
-                    }
-                }
-                stop.cancel();
-                watching.await.unwrap();
-                packets.unguard().await;
-                assert!(!is_there().await, "an orderly end takes it away");
                 packets.engine().shutdown().await;
             });
         });

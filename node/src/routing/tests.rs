@@ -68,13 +68,18 @@ impl Drop for Host {
 }
 
 fn ip(arguments: &[&str], input: &str) -> Result<(), String> {
-    let mut child = Command::new("ip")
+    run("ip", arguments, input)
+}
+
+/// Runs a program in this thread's network namespace with `input`; what it complains of.
+pub(crate) fn run(program: &str, arguments: &[&str], input: &str) -> Result<(), String> {
+    let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| format!("ip: {error}"))?;
+        .map_err(|error| format!("{program}: {error}"))?;
     child
         .stdin
         .take()
