@@ -7,14 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chaos_tests::cluster::{
     Cluster, SETTLE_MAX, ServerService, Status, Trouble, fast_configuration, wait_until,
 };
-use chaos_tests::lab::{LINES_PORT, Lab, read_configuration, ready};
+use chaos_tests::lab::{LINES_PORT, Lab, read_configuration, ready, write_program};
 use model::conf::{Agent, OnDown, UserCheck, print};
 use serde::Deserialize;
 
@@ -135,8 +134,7 @@ impl Scene {
 }
 
 fn script(path: &Path, text: &str) {
-    fs::write(path, format!("#!/bin/sh\n{text}\n")).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(path, format!("#!/bin/sh\n{text}\n").as_bytes()).unwrap();
 }
 
 #[derive(Debug, Deserialize)]

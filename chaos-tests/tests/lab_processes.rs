@@ -6,13 +6,13 @@
 )]
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use chaos_tests::cluster::eventually;
 use chaos_tests::lab::{
     Condition, Fault, Identity, Lab, LabError, Signal, end_stale_labs, ready, registered,
+    write_program,
 };
 
 /// How long a killed process or namespace may take to be gone on a loaded machine.
@@ -250,8 +250,7 @@ fn a_lab_that_is_up_stays_until_it_is_taken_down() {
 fn programs(script: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("atmd");
-    fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&file, format!("#!/bin/sh\n{script}\n").as_bytes()).unwrap();
     dir
 }
 

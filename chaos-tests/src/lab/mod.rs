@@ -66,4 +66,4 @@ pub use record::{HostRecord, PortKind, ProcessRecord, RECORD_FILE, REGISTRY, Rec
 pub use spawn::{ATMD, program};
 pub use status::{HostStatus, ProcessStatus, Status};
 pub use teardown::end_stale_labs;
-pub use testing::{ready, skipped};
+pub use testing::{ready, skipped, write_program};

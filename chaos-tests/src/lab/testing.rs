@@ -1,17 +1,18 @@
-//! For tests that need namespaces: run here, run in a user namespace, or say that they were skipped.
+//! For tests: namespaces here, in a user namespace, or a word that the test was skipped; and programs of a test's own.
 
 use std::env;
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::io::Write as _;
-use std::process::Stdio;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::thread;
 
 use super::privileges::{Privileges, available, left_out, user_namespace_command};
 
 /// Says that something is not tested here, past the test harness: a test that passes shows it as well.
 pub fn skipped(reason: impl Display) {
-    let _ = writeln!(std::io::stderr(), "skipped: {reason}");
+    let _ = writeln!(io::stderr(), "skipped: {reason}");
 }
 
 /// Whether the calling test can build a lab right here.
@@ -34,6 +35,33 @@ pub fn ready() -> bool {
             false
         }
     }
+}
+
+/// Makes an executable file with this content, which can be run at once.
+///
+/// Another process writes it. Whatever this one has open for writing is open in a child, too, that another thread has just forked,
+/// until that child runs its own program; and a file that somebody has open for writing cannot be run (ETXTBSY, execve(2)).
+///
+/// # Errors
+/// If it cannot be written; with what `install` said of it.
+pub fn write_program(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut install = Command::new("install")
+        .args(["--mode=755", "/dev/stdin"])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let written = install
+        .stdin
+        .take()
+        .map_or(Ok(()), |mut pipe| pipe.write_all(content));
+    let ended = install.wait_with_output()?;
+    if !ended.status.success() {
+        return Err(io::Error::other(
+            String::from_utf8_lossy(&ended.stderr).into_owned(),
+        ));
+    }
+    written
 }
 
 fn run_inside() {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use chaos_tests::lab::{Lab, MachineSpec, PortKind, program};
+use chaos_tests::lab::{Lab, MachineSpec, PortKind, program, write_program};
 use chaos_tests::mail_cluster::{MailClusterError, Setting, Storage, builder, missing_packages};
 
 use super::Outcome;
@@ -37,7 +37,7 @@ pub(crate) fn start(part: Option<&str>) -> Outcome<Lab> {
     }
     for name in ["atmd", "atmctl", "smtpAgent", "popAgent", "imapAgent"] {
         match program(name) {
-            Ok(from) => drop(fs::copy(from, programs.join(name)).unwrap()),
+            Ok(from) => write_program(&programs.join(name), &fs::read(from).unwrap()).unwrap(),
             Err(error) if name.starts_with("atm") => return Err(error.into()),
             // Blocks about it are skipped, by name.
             Err(_) => {}

@@ -6,9 +6,11 @@
 )]
 
 use std::fs;
+use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use agents::program::{Ended, Limits, run};
@@ -26,10 +28,19 @@ fn limits() -> Limits {
 }
 
 /// An agent in the shell's words.
+///
+/// Another process writes it: what this one has open for writing is open in a child, too, that another test's thread has just
+/// forked, and a file that somebody has open for writing cannot be run (ETXTBSY, execve(2)).
 fn script(directory: &Path, words: &str) -> PathBuf {
     let path = directory.join("agent");
-    fs::write(&path, format!("#!/bin/sh\n{words}\n")).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut install = Command::new("install")
+        .args(["--mode=755", "/dev/stdin"])
+        .arg(&path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    write!(install.stdin.take().unwrap(), "#!/bin/sh\n{words}\n").unwrap();
+    assert!(install.wait().unwrap().success());
     path
 }
 
