@@ -11,9 +11,9 @@ use tonic::Code;
 use crate::double::{Asked, Double, Script};
 use crate::run::{asking, atmctl, command, outcome};
 
-/// An address on which nobody listens.
+/// An address on which nobody listens: other tests get ports of 127.0.0.1, and one that was closed there again.
 fn nobody() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.0.2:0").unwrap();
     listener.local_addr().unwrap()
 }
 

@@ -219,10 +219,11 @@ fn wrong_usage_is_2_with_a_usage_line() {
 
 #[test]
 fn the_exit_status_is_told_where_nobody_reads_why() {
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap();
+    // Other tests get ports of 127.0.0.1, and one that was closed there again.
+    let closed = TcpListener::bind("127.0.0.2:0").unwrap();
     let port = closed.local_addr().unwrap().port().to_string();
     drop(closed);
-    let failed = ["127.0.0.1", &port, "1"];
+    let failed = ["127.0.0.2", &port, "1"];
     let bad_value = ["127.0.0.1", "0", "1"];
     for (arguments, code) in [(&failed[..], 1), (&bad_value, 2), (&[], 2)] {
         let (reader, writer) = std::io::pipe().unwrap();

@@ -369,7 +369,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_closed_port_is_a_refusal_and_an_answer_is_none() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // Other tests get ports of 127.0.0.1, and one that was closed there again.
+        let listener = tokio::net::TcpListener::bind("127.0.0.2:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         drop(listener);
         let mut client = channels::peer_client(channels::to_peer(&address).unwrap());

@@ -207,11 +207,13 @@ async fn a_lost_question_is_asked_again() {
 
 #[tokio::test]
 async fn a_closed_udp_port_is_known_at_once() {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    // Other tests get ports of 127.0.0.1, and one that was closed there again.
+    let address = Ipv4Addr::new(127, 0, 0, 2);
+    let socket = UdpSocket::bind((address, 0)).await.unwrap();
     let port = socket.local_addr().unwrap().port();
     drop(socket);
     let target = Target {
-        address: Ipv4Addr::LOCALHOST.into(),
+        address: address.into(),
         port,
         transport: Transport::Udp,
     };
