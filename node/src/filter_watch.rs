@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
-use rtnetlink::sys::{AsyncSocket, SocketAddr, TokioSocket};
+use rtnetlink::sys::{AsyncSocket, Socket, SocketAddr, TokioSocket};
 use rustix::io::Errno;
 use tracing::{info, warn};
 
@@ -30,6 +30,14 @@ const GROUP: u32 = 1 << (7 - 1);
 const SUBSYSTEM: u8 = 10;
 /// The last word of a transaction (linux/netfilter/nf_tables.h: `NFT_MSG_NEWGEN`).
 const NEW_GENERATION: u16 = (SUBSYSTEM as u16) << 8 | 15;
+/// Its number (linux/netfilter/nf_tables.h: `NFTA_GEN_ID`).
+const GENERATION_ID: u16 = 1;
+/// Asks for it (linux/netfilter/nf_tables.h: `NFT_MSG_GETGEN`).
+const GET_GENERATION: u16 = (SUBSYSTEM as u16) << 8 | 16;
+/// A question to the kernel (linux/netlink.h: `NLM_F_REQUEST`).
+const REQUEST: u16 = 1;
+/// How long a transaction that can be seen already may take to be told of.
+const TOLD_TIME_MAX: Duration = Duration::from_secs(1);
 /// The name of the table, in words about it, its chains, rules and sets (`NFTA_TABLE_NAME`, `NFTA_CHAIN_TABLE`, ..).
 const TABLE_NAME: u16 = 1;
 
@@ -55,18 +63,61 @@ pub(crate) async fn listing(family: Family, name: &str) -> Option<String> {
 
 /// Makes a change of our own to a table, in one transaction, and returns what is in the table then, to be compared with it later; `None`:
 /// somebody else may have changed it at the same time, or nft cannot be run.
+///
+/// The change is asked for when it can be heard, and not before.
 pub(crate) async fn changed<T, E>(
     (family, name): (Family, &str),
-    change: impl Future<Output = Result<T, E>>,
+    change: impl AsyncFnOnce() -> Result<T, E>,
 ) -> Result<(T, Option<String>), E> {
     let witness = open();
-    let done = change.await?;
+    let done = change().await?;
     let listed = listing(family, name).await;
     let mut table = Table::new(family, name);
     // Otherwise what is listed need not be what we have made.
-    let alone = witness.is_ok_and(|witness| table.hear_all(&witness).is_ok());
-    let alone = alone && table.transactions == 1;
+    let alone = match witness {
+        Ok(witness) => table.hear_all(&witness).await.is_ok() && table.transactions == 1,
+        Err(_) => false,
+    };
     Ok((done, listed.filter(|_| alone)))
+}
+
+/// The packet filter's generation: it is another one after each transaction, and is so before what the transaction did is listed
+/// (`nf_tables_commit`, net/netfilter/nf_tables_api.c).
+fn generation() -> io::Result<u32> {
+    let mut socket = Socket::new(NETLINK_NETFILTER)?;
+    socket.bind_auto()?;
+    // The kernel answers while it is asked.
+    socket.set_non_blocking(true)?;
+    let kind = [GET_GENERATION.to_ne_bytes(), REQUEST.to_ne_bytes()].concat();
+    // Length, kind, number and sender (netlink(7)), and of no family.
+    let question = [&20_u32.to_ne_bytes(), &*kind, &[0; 8], &[0; 4]].concat();
+    socket.send_to(&question, &SocketAddr::new(0, 0), 0)?;
+    let (answer, _kernel) = socket.recv_from_full()?;
+    let generation = split_messages(&answer)?.and_then(|(message, _)| generation_in(message));
+    generation.ok_or_else(|| io::Error::other("no generation in the kernel's answer"))
+}
+
+/// What a word about a generation says of it.
+fn generation_in(message: &[u8]) -> Option<u32> {
+    let is_one = message.get(4..6)? == NEW_GENERATION.to_ne_bytes();
+    let value = attribute(message, GENERATION_ID).filter(|_| is_one)?;
+    Some(u32::from_be_bytes(value.try_into().ok()?))
+}
+
+/// An attribute of a word about nftables: after a header (netlink(7)), and family, version and resource (`struct nfgenmsg`).
+fn attribute(message: &[u8], wanted: u16) -> Option<&[u8]> {
+    let mut attributes = message.get(20..)?;
+    while let Some(([a, b, c, d], value)) = attributes.split_first_chunk::<4>() {
+        let len = usize::from(u16::from_ne_bytes([*a, *b]));
+        // The upper bits are flags (NLA_F_NESTED, NLA_F_NET_BYTEORDER).
+        let kind = u16::from_ne_bytes([*c, *d]) & 0x3fff;
+        let value = value.get(..len.checked_sub(4)?)?;
+        if kind == wanted {
+            return Some(value);
+        }
+        attributes = attributes.get(len.next_multiple_of(4)..)?;
+    }
+    None
 }
 
 /// Watches one table in the network namespace of the thread that made it.
@@ -193,6 +244,8 @@ struct Table {
     /// Transactions that touched it, and whether the one under way has.
     transactions: usize,
     in_this: bool,
+    /// The last one that was told of.
+    generation: Option<u32>,
 }
 
 impl Table {
@@ -203,20 +256,24 @@ impl Table {
             touched: false,
             transactions: 0,
             in_this: false,
+            generation: None,
         }
     }
 
-    /// Reads all that has come.
-    fn hear_all(&mut self, socket: &TokioSocket) -> io::Result<()> {
+    /// Hears all that whoever has just looked may have seen. The kernel shows what a transaction did before it tells of it.
+    async fn hear_all(&mut self, socket: &TokioSocket) -> io::Result<()> {
+        let now = generation()?;
         let mut buffer = Vec::with_capacity(WORD_MAX);
-        loop {
-            buffer.clear();
-            match socket.socket_ref().recv(&mut buffer, 0) {
-                Ok(_length) => self.hear(&buffer)?,
-                Err(nothing) if nothing.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
+        let told = async {
+            // The number begins again after 2^32 transactions.
+            while (self.generation).is_none_or(|told| now.wrapping_sub(told).cast_signed() > 0) {
+                buffer.clear();
+                poll_fn(|context| socket.poll_recv(context, &mut buffer)).await?;
+                self.hear(&buffer)?;
             }
-        }
+            Ok(())
+        };
+        tokio::time::timeout(TOLD_TIME_MAX, told).await?
     }
 
     /// Reads the words of one datagram.
@@ -224,7 +281,8 @@ impl Table {
         let mut rest = datagram;
         while let Some((message, after)) = split_messages(rest)? {
             rest = after;
-            if message.get(4..6) == Some(&NEW_GENERATION.to_ne_bytes()) {
+            if let Some(generation) = generation_in(message) {
+                self.generation = Some(generation);
                 self.transactions += usize::from(std::mem::take(&mut self.in_this));
             } else if self.is_about(message) == Some(true) {
                 (self.touched, self.in_this) = (true, true);
@@ -233,30 +291,22 @@ impl Table {
         Ok(())
     }
 
-    /// Whether a word is about this table: a header (netlink(7)), family, version and resource (`struct nfgenmsg`), and attributes.
     fn is_about(&self, message: &[u8]) -> Option<bool> {
-        let ([_, _, _, _, a, b, ..], rest) = message.split_first_chunk::<16>()?;
-        let [subsystem, _kind] = u16::from_ne_bytes([*a, *b]).to_be_bytes();
-        let ([family, ..], mut attributes) = rest.split_first_chunk::<4>()?;
-        if subsystem != SUBSYSTEM || *family != self.family as u8 {
+        let kind = u16::from_ne_bytes(*message.get(4..)?.first_chunk()?);
+        let family = *message.get(16)?;
+        if kind >> 8 != u16::from(SUBSYSTEM) || family != self.family as u8 {
             return None;
         }
-        while let Some(([a, b, c, d], value)) = attributes.split_first_chunk::<4>() {
-            let len = usize::from(u16::from_ne_bytes([*a, *b]));
-            // The upper bits are flags (NLA_F_NESTED, NLA_F_NET_BYTEORDER).
-            let kind = u16::from_ne_bytes([*c, *d]) & 0x3fff;
-            let value = value.get(..len.checked_sub(4)?)?;
-            if kind == TABLE_NAME {
-                return Some(value.strip_suffix(&[0]) == Some(self.name.as_bytes()));
-            }
-            attributes = attributes.get(len.next_multiple_of(4)..)?;
-        }
-        None
+        let name = attribute(message, TABLE_NAME)?;
+        Some(name.strip_suffix(&[0]) == Some(self.name.as_bytes()))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+
     use super::*;
     use crate::routing::tests::{Host, block_on, run};
 
@@ -285,7 +335,7 @@ mod tests {
                 let flush = || nft("flush ruleset\n");
                 let other = || nft("table netdev other {}\n");
                 let listed = async |change: &dyn Fn()| {
-                    let change = async {
+                    let change = async || {
                         change();
                         Ok::<(), ()>(())
                     };
@@ -305,10 +355,64 @@ mod tests {
                     assert_eq!(listed(change).await, None, "{what}");
                     replace();
                 }
-                let failed: Result<((), _), _> = changed(table, async { Err("it failed") }).await;
+                let failed: Result<((), _), _> = changed(table, async || Err("it failed")).await;
                 assert_eq!(failed, Err("it failed"));
             });
         });
+    }
+
+    #[test]
+    fn nobody_elses_work_is_taken_for_ours() {
+        let Some(host) = Host::new("nobody_elses_work_is_taken_for_ours") else {
+            return;
+        };
+        // A chain at an interface is long about to go, and seen to be gone before the kernel tells of it.
+        let table = |vip: &str| {
+            format!(
+                "table {OURS} {{}}\ndelete table {OURS}\ntable {OURS} {{\n chain in {{\n \
+                 type filter hook ingress device \"e0\" priority -500;\n ip daddr {vip} counter drop\n }}\n}}\n"
+            )
+        };
+        let (ours, theirs) = (table("10.9.0.101"), table("10.9.0.99"));
+        let table = (Family::Netdev, "atm_guard_e0");
+        let ended = AtomicBool::new(false);
+        let known = host.on(|| {
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    block_on(async {
+                        for pause in [0, 0, 0, 40].into_iter().cycle() {
+                            while !listing(table.0, table.1)
+                                .await
+                                .is_some_and(|listed| listed.contains("10.9.0.101"))
+                            {
+                                if ended.load(Ordering::Relaxed) {
+                                    return;
+                                }
+                            }
+                            tokio::time::sleep(Duration::from_millis(pause)).await;
+                            nft(&theirs);
+                        }
+                    });
+                });
+                let known = block_on(async {
+                    let mut known = Vec::new();
+                    for _ in 0..100 {
+                        let change = async || {
+                            nft(&ours);
+                            Ok::<(), ()>(())
+                        };
+                        known.extend(changed(table, change).await.unwrap().1);
+                    }
+                    known
+                });
+                ended.store(true, Ordering::Relaxed);
+                known
+            })
+        });
+        assert!(!known.is_empty());
+        for listed in known {
+            assert!(listed.contains("10.9.0.101"), "{listed}");
+        }
     }
 
     #[test]

@@ -127,7 +127,8 @@ impl Host {
                 devices,
             }),
         };
-        let ((), listed) = changed((Family::Inet, TABLE_NAME), nft::install(&rules, held)).await?;
+        let install = async || nft::install(&rules, held).await;
+        let ((), listed) = changed((Family::Inet, TABLE_NAME), install).await?;
         Ok(listed)
     }
 
