@@ -12,7 +12,14 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct DataDir {
     path: PathBuf,
     identity: Identity,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for DataDir {
+    fn drop(&mut self) {
+        // Otherwise it is given up by the last one that has the file open (flock(2)), which may be a child that was just forked.
+        let _closed_in_any_case = self.lock.unlock();
+    }
 }
 
 /// What `identity.toml` says.
@@ -172,7 +179,7 @@ impl DataDir {
         Ok(Self {
             path: path.to_owned(),
             identity,
-            _lock: lock,
+            lock,
         })
     }
 
@@ -254,7 +261,7 @@ mod tests {
     #[test]
     fn a_directory_remembers_whose_it_is() {
         let dir = tempfile::tempdir().unwrap();
-        let first = {
+        let (first, _file) = {
             let mut data = DataDir::open(dir.path(), "atm1").unwrap();
             assert!(matches!(
                 DataDir::open(dir.path(), "atm1"),
@@ -262,7 +269,9 @@ mod tests {
             ));
             data.set_member(Member::new(2, &[0xab, 0x01], 0)).unwrap();
             fs::create_dir(data.log()).unwrap();
-            data.incarnation().to_owned()
+            // As if in a child.
+            let file = data.lock.try_clone().unwrap();
+            (data.incarnation().to_owned(), file)
         };
         let data = DataDir::open(dir.path(), "atm1").unwrap();
         assert_eq!(data.incarnation(), first);
