@@ -366,14 +366,13 @@ mod tests {
         let Some(host) = Host::new("nobody_elses_work_is_taken_for_ours") else {
             return;
         };
-        // A chain at an interface is long about to go, and seen to be gone before the kernel tells of it.
-        let table = |vip: &str| {
+        let with = |vip: &str| {
             format!(
                 "table {OURS} {{}}\ndelete table {OURS}\ntable {OURS} {{\n chain in {{\n \
                  type filter hook ingress device \"e0\" priority -500;\n ip daddr {vip} counter drop\n }}\n}}\n"
             )
         };
-        let (ours, theirs) = (table("10.9.0.101"), table("10.9.0.99"));
+        let (ours, theirs) = (with("10.9.0.101"), with("10.9.0.99"));
         let table = (Family::Netdev, "atm_guard_e0");
         let ended = AtomicBool::new(false);
         let known = host.on(|| {
