@@ -9,6 +9,7 @@ mod ring;
 #[cfg(atm_sim)]
 pub(crate) mod simulated;
 mod socket;
+mod vlan;
 
 use std::fmt;
 use std::io;

@@ -16,7 +16,7 @@ use dataplane_core::Frame;
 use pnet::datalink::{self, Channel, Config, DataLinkReceiver, DataLinkSender, NetworkInterface};
 
 use super::outbox::Outbox;
-use super::{ETHERNET_OVERHEAD, FRAME_LEN_MAX, ReceiveCounters, offload, socket};
+use super::{ETHERNET_OVERHEAD, FRAME_LEN_MAX, ReceiveCounters, offload, socket, vlan};
 use crate::clock;
 
 /// About 30 GSO frames, or 2,700 small ones, which are 20 ms of work. More is worse: under overload every frame would
@@ -44,8 +44,10 @@ pub(crate) struct Sender {
 
 /// Opens both halves; pnet closes the socket when both are gone.
 pub(crate) fn open(interface: &NetworkInterface, mtu: u16) -> io::Result<(Receiver, Sender)> {
+    let socket = socket::open(RECEIVE_BUFFER_BYTES)?;
+    vlan::cut_tagged(&socket)?;
     // pnet owns the number from here on, and closes it also when it fails.
-    let fd = socket::open(RECEIVE_BUFFER_BYTES)?.into_raw_fd();
+    let fd = socket.into_raw_fd();
     let config = Config {
         socket_fd: Some(fd),
         read_buffer_size: FRAME_LEN_MAX,
@@ -93,6 +95,10 @@ impl Receiver {
             // pnet's word for POLLERR; the socket has the reason.
             Err(error) => return Err(super::pending_error(self.fd()).unwrap_or(error)),
         };
+        if frame.len() == vlan::CUT_LEN as usize {
+            self.counters.other_vlan += 1;
+            return Ok(0);
+        }
         let Some(copy) = self.frame.get_mut(..frame.len()) else {
             self.counters.truncated += 1;
             return Ok(0);

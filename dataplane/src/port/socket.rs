@@ -72,6 +72,19 @@ pub(super) fn set_mark(socket: &impl AsFd, mark: u32) -> io::Result<()> {
     set_option_at(socket, libc::SOL_SOCKET, libc::SO_MARK, &mark)
 }
 
+/// What the socket receives from now on passes this filter, which says how much of it is kept (`SO_ATTACH_FILTER`, socket(7)).
+pub(super) fn set_filter(
+    socket: &impl AsFd,
+    instructions: &mut [libc::sock_filter],
+) -> io::Result<()> {
+    // The kernel copies the instructions, behind a pointer to live ones of this number, and keeps no pointer.
+    let program = libc::sock_fprog {
+        len: u16::try_from(instructions.len()).map_err(io::Error::other)?,
+        filter: instructions.as_mut_ptr(),
+    };
+    set_option_at(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
+}
+
 /// Sets an option of level `SOL_PACKET`. `T` is the C structure that packet(7) names for it.
 pub(super) fn set_option<T: Copy>(socket: &impl AsFd, option: c_int, value: &T) -> io::Result<()> {
     set_option_at(socket, libc::SOL_PACKET, option, value)
@@ -83,7 +96,7 @@ fn set_option_at<T: Copy>(
     option: c_int,
     value: &T,
 ) -> io::Result<()> {
-    // SAFETY: the pointer and the length are those of a live `T`, which the call only reads.
+    // SAFETY: the pointer and the length are those of a live `T`, which the call only reads; what a `T` points to is its maker's to keep.
     let result = unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),

@@ -18,3 +18,5 @@ mod silence;
 mod stream;
 #[cfg(test)]
 mod trace;
+#[cfg(test)]
+mod vlan;

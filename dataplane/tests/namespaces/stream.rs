@@ -60,7 +60,7 @@ impl Drop for Stream {
 }
 
 /// A TCP segment of the connection (ACK, four bytes of data).
-fn packet() -> Vec<u8> {
+pub(crate) fn packet() -> Vec<u8> {
     let mut packet = vec![0x45, 0, 0, 44, 0, 0, 0x40, 0, 64, 6, 0, 0];
     packet.extend(CLIENT.octets());
     packet.extend(VIP.octets());
@@ -68,14 +68,22 @@ fn packet() -> Vec<u8> {
     packet.extend(PORT.to_be_bytes());
     packet.extend([0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0x20, 0, 0, 0, 0, 0]);
     packet.extend(*b"data");
-    let words = packet[12..]
+    // Of the pseudo-header and the segment, then of the header.
+    let checksum = checksum_of(&packet[12..], 6 + 24);
+    packet[36..38].copy_from_slice(&checksum.to_be_bytes());
+    let checksum = checksum_of(&packet[..20], 0);
+    packet[10..12].copy_from_slice(&checksum.to_be_bytes());
+    packet
+}
+
+/// RFC 1071, of an even number of bytes.
+fn checksum_of(bytes: &[u8], start: u32) -> u16 {
+    let words = bytes
         .chunks(2)
         .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])));
-    let sum = words.sum::<u32>() + 6 + 24;
+    let sum = start + words.sum::<u32>();
     let sum = (sum & 0xffff) + (sum >> 16);
-    let checksum = !u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap();
-    packet[36..38].copy_from_slice(&checksum.to_be_bytes());
-    packet
+    !u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap()
 }
 
 /// When the server received packets for the VIP from the ATM.
