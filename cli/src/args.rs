@@ -246,6 +246,12 @@ pub(crate) struct Explain {
     /// A host's Ethernet address, also the ATM's own [default: 02:00 and the last four bytes of the IP address]
     #[arg(long, value_name = "IP=MAC", value_parser = parse_neighbour)]
     pub(crate) neigh: Vec<(IpAddr, MacAddr)>,
+    /// The MTU of the ATM's interface, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 1500, value_parser = clap::value_parser!(u16).range(68..))]
+    pub(crate) mtu: u16,
+    /// The VLAN whose interface the ATM uses, of a capture with tags [default: it uses the one without tags]
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u16).range(1..=4094))]
+    pub(crate) vlan: Option<u16>,
 }
 
 #[derive(Debug, Subcommand)]

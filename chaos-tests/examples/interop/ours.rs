@@ -45,6 +45,7 @@ impl Router {
             hosts: BTreeMap::new(),
             own: vec![ROUTER4.into(), ROUTER6.into()],
             neighbours: BTreeMap::new(),
+            ..Setup::default()
         };
         let atm = Offline::new(setup).map_err(|error| format!("our side: {error}"))?;
         Ok(Self { atm, frames: 0 })

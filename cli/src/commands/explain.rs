@@ -83,6 +83,8 @@ fn atm(global: &Global, arguments: &Explain) -> Result<Offline, Failure> {
         hosts,
         own: arguments.own.clone(),
         neighbours,
+        mtu: Some(arguments.mtu),
+        vlan: arguments.vlan,
     };
     Offline::new(setup).map_err(|error| match error {
         SetupError::Refused(refusal) => Failure::Refused(refusal.to_string()),

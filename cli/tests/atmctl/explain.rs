@@ -480,6 +480,66 @@ fn a_damaged_capture_is_explained_up_to_there() {
 }
 
 #[test]
+fn a_frame_of_another_vlan_is_another_interfaces() {
+    let tagged = |tag: u16, frame: &[u8]| {
+        let tag = [[0x81, 0], tag.to_be_bytes()].concat();
+        [&frame[..12], &tag, &frame[12..]].concat()
+    };
+    let [first, second, third] = [1, 2, 3].map(|port| tcp(port, 80, SYN, &[]));
+    let frames = [
+        tagged(5, &to_atm(&first)),
+        // Priority 5 (IEEE 802.1Q), with and without a VLAN.
+        tagged(5 << 13 | 5, &to_atm(&second)),
+        tagged(5 << 13, &to_atm(&third)),
+    ];
+    let capture = pcap(&at_once(frames));
+
+    let run = explain(CONF, &capture, &[]);
+    assert_eq!(
+        lines(&run),
+        [
+            (1, "other-vlan", None, 0),
+            (2, "other-vlan", None, 0),
+            (3, "transmit", Some("serv1"), 1),
+        ]
+    );
+    assert!(run.lines[0]["reason"].as_str().unwrap().contains("--vlan"));
+    assert_eq!(run.sent[40..], tunnelled(&third, SERV1, 1));
+
+    let run = explain(CONF, &capture, &["--vlan", "5"]);
+    assert_eq!(
+        lines(&run),
+        [
+            (1, "transmit", Some("serv1"), 1),
+            (2, "transmit", Some("serv1"), 1),
+            (3, "other-vlan", None, 0),
+        ]
+    );
+    let sent = [tunnelled(&first, SERV1, 1), tunnelled(&second, SERV1, 2)];
+    assert_eq!(run.sent, pcap(&at_once(sent.map(|sent| tagged(5, &sent)))));
+}
+
+#[test]
+fn a_jumbo_frame_passes_where_the_interface_carries_it() {
+    let (syn, ack) = (tcp(1, 80, SYN, &[]), tcp(1, 80, ACK, &[7; 8900]));
+    let capture = pcap(&at_once([&syn, &ack].map(to_atm)));
+    for (options, verdict) in [
+        (&[][..], "fragmentation-needed"),
+        (&["--mtu", "9000"], "transmit"),
+        // 8,940 bytes, and 20 of the tunnel.
+        (&["--mtu", "8960"], "transmit"),
+        (&["--mtu", "8959"], "fragmentation-needed"),
+    ] {
+        let run = explain(CONF, &capture, options);
+        assert_eq!(
+            lines(&run)[1],
+            (2, verdict, Some("serv1"), 1),
+            "{options:?}"
+        );
+    }
+}
+
+#[test]
 fn what_cannot_be_meant_is_refused() {
     let capture = pcap(&[]);
     for (options, part) in [
@@ -501,6 +561,9 @@ fn what_cannot_be_meant_is_refused() {
             "has two Ethernet addresses",
         ),
         (&["--neigh", "10.0.0.11"], "must be IP=MAC"),
+        (&["--vlan", "0"], "0 is not in 1..=4094"),
+        (&["--vlan", "4095"], "4095 is not in 1..=4094"),
+        (&["--mtu", "67"], "67 is not in 68..=65535"),
         (&["--hosts", "/nowhere/hosts"], "cannot read /nowhere/hosts"),
     ] {
         let outcome = run_files(CONF, &capture, options).failed(2);

@@ -19,6 +19,7 @@ use model::sticky::StickyKey;
 use super::capture::Captured;
 use super::network::Network;
 use super::setup::{self, Setup, SetupError};
+use super::vlan;
 
 /// How long before the first frame the ATM gets its table, so that all next hops are known by then: they are asked
 /// for at 6,400 a second, and a table has at most 65,535.
@@ -46,6 +47,17 @@ pub struct Explained<'a> {
     pub emitted: u64,
 }
 
+impl Explained<'_> {
+    /// The ATM does not get the frame.
+    const fn unseen(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            server: None,
+            emitted: 0,
+        }
+    }
+}
+
 /// What was decided about a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -59,10 +71,12 @@ pub enum Outcome {
     HeldDropped(DropReason),
     /// The capture does not have all of it: nobody can tell what the ATM would do.
     CutOff,
+    /// Of another VLAN than that of the ATM's interface, which never sees it.
+    OtherVlan,
 }
 
 impl Outcome {
-    /// Its name: that of a verdict, or `cut-off`.
+    /// Its name: that of a verdict, or `cut-off` or `other-vlan`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Decided(verdict) => verdict.name(),
@@ -70,6 +84,7 @@ impl Outcome {
             Self::RecordedHere => Verdict::Deliver.name(),
             Self::HeldDropped(reason) => Verdict::Drop(reason).name(),
             Self::CutOff => "cut-off",
+            Self::OtherVlan => "other-vlan",
         }
     }
 
@@ -83,6 +98,9 @@ impl Outcome {
             }
             Self::HeldDropped(reason) => Verdict::Drop(reason).why(),
             Self::CutOff => "the capture does not have the whole frame, so nothing can be said",
+            Self::OtherVlan => {
+                "of another VLAN than the ATM's interface (--vlan says which that is)"
+            }
         }
     }
 }
@@ -96,6 +114,7 @@ pub struct Offline {
     forwarder: Forwarder,
     network: Network,
     mac: MacAddr,
+    vlan: Option<u16>,
     /// The time of the latest frame; `None` before the first.
     now: Option<Instant>,
 }
@@ -105,7 +124,7 @@ impl Offline {
     pub fn new(setup: Setup) -> Result<Self, SetupError> {
         let (state, epoch) = setup::replicated(setup.source, setup.hosts)?;
         let network = Network::new(setup.neighbours);
-        let interface = setup::interface(&setup.own, &state, &network)?;
+        let interface = setup::interface(&setup.own, setup.mtu, &state, &network)?;
         let mac = interface.mac;
         // Servers behind a router are taken to be their own next hops: there is no routing table to ask.
         let own = [
@@ -127,6 +146,7 @@ impl Offline {
             epoch,
             network,
             mac,
+            vlan: setup.vlan,
             now: None,
         })
     }
@@ -149,6 +169,9 @@ impl Offline {
         bytes: &mut [u8],
         emit: &mut Emit<'_>,
     ) -> io::Result<Explained<'_>> {
+        let vlan = self.vlan;
+        let mut below = |time, frame: &[u8]| emit(time, &vlan::sent(frame, vlan));
+        let emit: &mut Emit<'_> = &mut below;
         let at = instant(captured.time);
         let now = match self.now {
             None => {
@@ -163,12 +186,11 @@ impl Offline {
         };
         self.now = Some(now);
         if u32::try_from(bytes.len()).is_ok_and(|have| have < captured.length) {
-            return Ok(Explained {
-                outcome: Outcome::CutOff,
-                server: None,
-                emitted: 0,
-            });
+            return Ok(Explained::unseen(Outcome::CutOff));
         }
+        let Some(bytes) = vlan::received(bytes, vlan) else {
+            return Ok(Explained::unseen(Outcome::OtherVlan));
+        };
         let mut wire = Wire::new(captured.time, emit);
         let before = *self.forwarder.counters().all_held_dropped();
         let verdict = self

@@ -34,6 +34,10 @@ pub struct Setup {
     /// Ethernet addresses of hosts (the ATM itself among them) that do not follow the rule: 02:00, then the IPv4 address or
     /// the last four bytes of the IPv6 address.
     pub neighbours: BTreeMap<IpAddr, MacAddr>,
+    /// MTU of the ATM's interface in bytes; none: that of Ethernet, 1500.
+    pub mtu: Option<u16>,
+    /// The VLAN whose interface it is, 1 to 4094; none: it is the one without tags.
+    pub vlan: Option<u16>,
 }
 
 /// Why there is nothing to explain with.
@@ -85,6 +89,7 @@ pub(super) fn replicated(
 /// The interface of the ATM: its own addresses, as given or that of the first `AddAtm`.
 pub(super) fn interface(
     own: &[IpAddr],
+    mtu: Option<u16>,
     state: &State,
     network: &Network,
 ) -> Result<Interface, SetupError> {
@@ -99,7 +104,7 @@ pub(super) fn interface(
         prefix_len: mask.map_or(PREFIX_LEN, |mask| mask.0),
         address6: own.v6,
         link_local: Some(link_local(mac)),
-        mtu: MTU,
+        mtu: mtu.unwrap_or(MTU),
     })
 }
 
