@@ -79,6 +79,15 @@ pub struct ReceiveCounters {
 }
 
 impl ReceiveCounters {
+    /// Each with its name in telemetry: kebab-case, never given to another.
+    pub const fn named(self) -> [(&'static str, u64); 3] {
+        [
+            ("kernel-dropped", self.kernel_dropped),
+            ("truncated", self.truncated),
+            ("other-vlan", self.other_vlan),
+        ]
+    }
+
     /// The sum of both, field by field.
     #[must_use]
     pub const fn plus(self, other: Self) -> Self {

@@ -42,18 +42,8 @@ impl Cluster {
                 .iter()
                 .map(|event| counter(event.name().into(), verdicts.event(*event))),
         );
-        counters.push(counter(
-            "receive-kernel-dropped".into(),
-            snapshot.receive.kernel_dropped,
-        ));
-        counters.push(counter(
-            "receive-truncated".into(),
-            snapshot.receive.truncated,
-        ));
-        counters.push(counter(
-            "receive-other-vlan".into(),
-            snapshot.receive.other_vlan,
-        ));
+        let received = snapshot.receive.named();
+        counters.extend(received.map(|(name, value)| counter(format!("receive-{name}"), value)));
         for count in dataplane::Count::ALL {
             counters.push(counter(
                 format!("send-{}", count.name()),
